@@ -1,0 +1,1 @@
+"""dgjax: domain generalisation and adaptation in JAX."""

@@ -1,0 +1,23 @@
+"""Errors that a user can mend: one line that names what is wrong and the way out."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+  """Bad input. The command prints its message as one line on stderr and exits with status 1."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """Says which known name `name` is closest to, or lists them all.
+
+  Args:
+    name: what the user wrote.
+    known: the names that would have been right.
+
+  Returns:
+    A fragment to append to a message: ` (did you mean 'x'?)`, or ` (known: a, b, c)` when nothing is close.
+  """
+  known = sorted(known)
+  close = difflib.get_close_matches(name, known, n=1)
+  return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})"

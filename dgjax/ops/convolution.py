@@ -1,0 +1,243 @@
+"""Convolution and its two gradients: three bilinear maps, each of which has the other two as its gradients."""
+import functools
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.interpreters import ad, batching
+
+from dgjax.ops import native, primitives, settings
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
+FEW_CHANNELS = 4  # of images: up to so many, oneDNN takes 1.4 to 2.3 times as long as XLA for their gradient in float32
+
+
+def output_size(size: Sequence[int], kernel: Sequence[int], strides, padding, dilation) -> tuple[int, ...]:
+  """Height and width of a convolution's result."""
+  return tuple((n + low + high - (k - 1) * d - 1) // s + 1
+               for n, k, s, (low, high), d in zip(size, kernel, strides, padding, dilation, strict=True))
+
+
+# In plain lax, which XLA partitions over devices.
+
+def _forward(x, w, *, strides, padding, dilation, groups):
+  return lax.conv_general_dilated(x, w, strides, padding, rhs_dilation=dilation, dimension_numbers=LAYOUT,
+                                  feature_group_count=groups)
+
+
+def _input_gradient(dy, w, *, size, **geometry):
+  x, _ = primitives.same_variance(jnp.zeros((dy.shape[0], *size, w.shape[2] * geometry["groups"]), dy.dtype), dy)
+  return jax.linear_transpose(lambda x: _forward(x, w, **geometry), x)(dy)[0]
+
+
+def _filter_gradient(x, dy, *, size, **geometry):
+  w, _ = primitives.same_variance(jnp.zeros((*size, x.shape[3] // geometry["groups"], dy.shape[3]), x.dtype), x)
+  return jax.linear_transpose(lambda w: _forward(x, w, **geometry), w)(dy)[0]
+
+
+# In blocks of images, where XLA's CPU backend is slow on the whole batch (docs/performance.md).
+
+def _large(kernel, channels) -> bool:
+  """Whether the patches of a whole batch are so wide that XLA does better on a few images at a time."""
+  return kernel[0] * kernel[1] >= 25 and channels >= 16
+
+
+def _blocked_forward(x, w, **geometry):
+  function = functools.partial(_forward, w=w, **geometry)
+  if x.shape[0] % BLOCK or not _large(w.shape[:2], w.shape[2]):
+    return function(x)
+  y = lax.map(function, x.reshape(-1, BLOCK, *x.shape[1:]))
+  return y.reshape(-1, *y.shape[2:])
+
+
+def _blocked_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
+  channels, filters = x.shape[3], dy.shape[3]
+  if groups > 1 or x.shape[0] % BLOCK or not (
+      (max(strides) > 1 and size[0] * size[1] <= 9) or _large(size, channels)):
+    return _filter_gradient(x, dy, size=size, strides=strides, padding=padding, dilation=dilation, groups=groups)
+  starts = [(i * dilation[0], j * dilation[1]) for i, j in itertools.product(range(size[0]), range(size[1]))]
+  height, width = ((n - 1) * s + 1 for n, s in zip(dy.shape[1:3], strides, strict=True))
+
+  def add(total, block):
+    images, gradients = block
+    images = lax.pad(images, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
+    patches = jnp.concatenate([images[:, i:i + height:strides[0], j:j + width:strides[1]] for i, j in starts], -1)
+    product = lax.dot_general(patches.reshape(-1, len(starts) * channels), gradients.reshape(-1, filters),
+                              (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return total + product, None
+
+  blocks = tuple(a.reshape(-1, BLOCK, *a.shape[1:]) for a in (x, dy))
+  # The sum starts from the first block: from zeros it would not vary over shard_map's axes as the blocks do.
+  first, _ = add(jnp.zeros((), jnp.float32), tuple(a[0] for a in blocks))
+  total, _ = lax.scan(add, first, tuple(a[1:] for a in blocks))
+  return total.reshape(*size, channels, filters).astype(x.dtype)
+
+
+# A leading axis of "lanes" stands for what vmap adds where it cannot be folded into the batch: each lane has its own
+# kernel. An operand whose leading axis is 1 is shared by all lanes.
+
+def _in_lanes(function):
+  def run(a, b, *, lanes, **geometry):
+    function_ = functools.partial(function, **geometry)
+    if not lanes:
+      return function_(a, b)
+    axes = tuple(0 if operand.shape[0] == lanes else None for operand in (a, b))
+    a, b = (operand if axis == 0 else operand[0] for operand, axis in zip((a, b), axes, strict=True))
+    if axes == (None, None):
+      return jnp.broadcast_to(function_(a, b)[None], (lanes, *function_(a, b).shape))
+    return jax.vmap(function_, axes)(a, b)
+  return run
+
+
+def _one_lane_at_a_time(function):
+  """vmap would make grouped convolutions of the lanes, which XLA's CPU backend runs at a fraction of the speed.
+
+  The loop is unrolled: in a while loop XLA's convolutions run on one thread.
+  """
+  def run(a, b, *, lanes, **geometry):
+    if not lanes:
+      return function(a, b, **geometry)
+    return jnp.stack([function(*(x[min(lane, x.shape[0] - 1)] for x in (a, b)), **geometry) for lane in range(lanes)])
+  return run
+
+
+def _shape_rule(result):
+  def rule(a, b, *, lanes, **geometry):
+    shape = result(a.shape[-4:], b.shape[-4:], **geometry)
+    return a.update(shape=(lanes, *shape) if lanes else shape, weak_type=False)
+  return rule
+
+
+def _forward_shape(x, w, *, strides, padding, dilation, groups):
+  del groups
+  return (x[0], *output_size(x[1:3], w[:2], strides, padding, dilation), w[3])
+
+
+def _input_shape(dy, w, *, size, groups, **_):
+  return (dy[0], *size, w[2] * groups)
+
+
+def _filter_shape(x, dy, *, size, groups, **_):
+  return (*size, x[3] // groups, dy[3])
+
+
+def _lower(kind, context, a, b, *, lanes, size=None, strides, padding, dilation, groups):
+  shapes = [aval.shape for aval in context.avals_in]
+  first, second = (shape[-4:] for shape in shapes)
+  result = context.avals_out[0].shape[-4:]
+  x, w, y = {0: (first, second, result), 1: (result, second, first), 2: (first, result, second)}[kind]
+  half = context.avals_in[0].dtype == jnp.bfloat16
+  if kind == 1 and not half and not lanes and x[3] <= FEW_CHANNELS:
+    return None
+  leads = [shape[0] if lanes else 1 for shape in shapes]
+  spec = (kind, int(half), max(lanes, 1), *leads, *x, *w[:2], *y[1:], groups,
+          *strides, *itertools.chain(*padding), *dilation)
+  if refusal := native.refusal(spec):
+    settings.warn_once(f"oneDNN does not run a convolution of images {x} by {w}, strides {strides}, padding {padding}, "
+                       f"dilation {dilation}, {groups} groups ({refusal}): XLA does")
+    return None
+  return jax.ffi.ffi_lowering("dgjax_native_contract")(context, a, b, spec=np.array(spec, np.int64))
+
+
+def _make(kind, name, shape, plain, blocked):
+  return primitives.make(name, shape=_shape_rule(shape), plain=_in_lanes(plain), blocked=_one_lane_at_a_time(blocked),
+                         lower=functools.partial(_lower, kind))
+
+
+forward_p = _make(0, "dgjax_convolution", _forward_shape, _forward, _blocked_forward)
+input_gradient_p = _make(1, "dgjax_convolution_input_gradient", _input_shape, _input_gradient, _input_gradient)
+filter_gradient_p = _make(2, "dgjax_convolution_filter_gradient", _filter_shape, _filter_gradient,
+                          _blocked_filter_gradient)
+
+
+def _transposed(primitive, resized: bool):
+  """A transposition rule's result by `primitive`; resized: it is told its result's size."""
+  def rule(first, second, operand, *, lanes, size=None, **geometry):
+    del size
+    shape = operand.aval.shape
+    if resized:
+      start = 1 if primitive is input_gradient_p else 0
+      geometry["size"] = tuple(shape[-4:][start:start + 2])
+    result = primitive.bind(first, second, lanes=lanes, **geometry)
+    if lanes and shape[0] != lanes:
+      result = result.sum(0, keepdims=True)  # a shared operand gathers the gradients of all lanes
+    return result
+  return rule
+
+
+_to_output = _transposed(forward_p, False)
+_to_input = _transposed(input_gradient_p, True)
+_to_filter = _transposed(filter_gradient_p, True)
+ad.defbilinear(forward_p, lambda dy, x, w, **p: _to_input(dy, w, x, **p),
+               lambda dy, x, w, **p: _to_filter(x, dy, w, **p))
+ad.defbilinear(input_gradient_p, lambda dx, dy, w, **p: _to_output(dx, w, dy, **p),
+               lambda dx, dy, w, **p: _to_filter(dx, dy, w, **p))
+ad.defbilinear(filter_gradient_p, lambda dw, x, dy, **p: _to_input(dy, dw, x, **p),
+               lambda dw, x, dy, **p: _to_output(x, dw, dy, **p))
+
+
+def _batching(primitive, folds: bool):
+  """vmap: folds the first operand's new axis into its batch if the second has none, else adds lanes."""
+  def rule(operands, axes, *, lanes, **geometry):
+    count = next(operand.shape[axis] for operand, axis in zip(operands, axes, strict=True) if axis is not None)
+    a, b = (jnp.moveaxis(operand, axis, 0) if axis is not None else operand[None]
+            for operand, axis in zip(operands, axes, strict=True))
+    if folds and not lanes and axes[1] is None:
+      y = primitive.bind(a.reshape(-1, *a.shape[2:]), b[0], lanes=0, **geometry)
+      return y.reshape(count, -1, *y.shape[1:]), 0
+    if not lanes:
+      return primitive.bind(a, b, lanes=count, **geometry), 0
+    a, b = (c[0] if c.shape[:2] == (1, 1) else
+            jnp.broadcast_to(c, (count, lanes, *c.shape[2:])).reshape(-1, *c.shape[2:]) for c in (a, b))
+    y = primitive.bind(a, b, lanes=count * lanes, **geometry)
+    return y.reshape(count, lanes, *y.shape[1:]), 0
+  return rule
+
+
+batching.primitive_batchers[forward_p] = _batching(forward_p, True)
+batching.primitive_batchers[input_gradient_p] = _batching(input_gradient_p, True)
+batching.primitive_batchers[filter_gradient_p] = _batching(filter_gradient_p, False)
+
+
+def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, window_strides: Sequence[int],
+                         padding: str | Sequence[tuple[int, int]], lhs_dilation: Sequence[int] | None = None,
+                         rhs_dilation: Sequence[int] | None = None, dimension_numbers=None,
+                         feature_group_count: int = 1, batch_group_count: int = 1, precision=None,
+                         preferred_element_type=None) -> jax.Array:
+  """`jax.lax.conv_general_dilated`, by the fastest implementation at hand.
+
+  On a CPU, convolutions of images (NHWC by HWIO, float32 or bfloat16) go to oneDNN where the package dgjax-native is
+  installed and the computation is for one device, else to XLA in the form it runs best. Anything else is lax's.
+
+  Args:
+    lhs: (batch, height, width, channels) images.
+    rhs: (height, width, channels / groups, filters) kernel.
+    window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count, batch_group_count,
+      precision, preferred_element_type: as lax has them.
+
+  Returns:
+    (batch, height, width, filters), of lhs's dtype.
+  """
+  numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+  dilation = tuple(rhs_dilation or (1,) * (lhs.ndim - 2))
+  ours = (
+      jax.default_backend() == "cpu" and lhs.ndim == 4
+      and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
+      and lhs.dtype == rhs.dtype and lhs.dtype in (jnp.float32, jnp.bfloat16) and batch_group_count == 1
+      and preferred_element_type in (None, lhs.dtype) and set(lhs_dilation or ()) <= {1}
+      and rhs.shape[2] * feature_group_count == lhs.shape[3] and not primitives.explicit(lhs, rhs))
+  if ours:
+    if isinstance(padding, str):
+      kernel = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]
+      padding = lax.padtype_to_pads(lhs.shape[1:3], kernel, window_strides, padding)
+    geometry = {"strides": tuple(map(int, window_strides)), "padding": tuple((int(a), int(b)) for a, b in padding),
+                "dilation": tuple(map(int, dilation)), "groups": int(feature_group_count)}
+    size = output_size(lhs.shape[1:3], rhs.shape[:2], geometry["strides"], geometry["padding"], geometry["dilation"])
+    if min((*lhs.shape, *rhs.shape, *size)) > 0 and rhs.shape[3] % feature_group_count == 0:
+      return forward_p.bind(*primitives.same_variance(lhs, rhs), lanes=0, **geometry)
+  return lax.conv_general_dilated(lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
+                                  feature_group_count, batch_group_count, precision, preferred_element_type)

@@ -1,0 +1,77 @@
+"""Which implementation convolutions, pooling and matrix products use on a CPU."""
+import os
+
+import jax
+from absl import logging
+
+from dgjax.errors import UserError, nearest
+from dgjax.ops import native
+
+BACKENDS = ("auto", "native", "xla")
+VARIABLE = "DGJAX_CPU_BACKEND"
+
+_chosen: str | None = None
+
+
+def _setting() -> str:
+  """The setting in force: `use`, else the environment, else "auto"."""
+  name = _chosen or os.environ.get(VARIABLE) or "auto"
+  if name not in BACKENDS:
+    raise UserError(f"{VARIABLE}: no CPU backend {name!r}{nearest(name, BACKENDS)}")
+  if name == "native" and not native.available():
+    raise UserError(f"{VARIABLE}=native, but {native.reason()}; install it or set {VARIABLE}=xla")
+  return name
+
+
+def use(name: str) -> None:
+  """Chooses the CPU implementation for the rest of the process; functions compiled before compile again.
+
+  Computations over more than one device, and those on other platforms, use XLA's own operations whatever is
+  chosen here.
+
+  Args:
+    name: "auto" (oneDNN where the package dgjax-native is installed, else XLA), "native" or "xla".
+
+  Raises:
+    UserError: an unknown name, or "native" without the package.
+  """
+  global _chosen
+  before, old = _chosen, _chosen or os.environ.get(VARIABLE) or "auto"
+  _chosen = name
+  try:
+    _setting()
+  except UserError:
+    _chosen = before
+    raise
+  if name != old:
+    jax.clear_caches()
+
+
+def backend() -> str:
+  """Names the implementation that computations on one device use: "native" or "xla"."""
+  setting = _setting()
+  if jax.default_backend() != "cpu" or setting == "xla" or not native.available():
+    return "xla"
+  return "native"
+
+
+def describe() -> str:
+  """One line for the start of a run: the implementation in use and why."""
+  platform = jax.default_backend()
+  if platform != "cpu":
+    return f"xla ({platform})"
+  if backend() == "native":
+    return f"native ({native.describe()})"
+  if _setting() == "xla" and native.available():
+    return f"xla ({VARIABLE} or ops.use says so; {native.describe()} is installed)"
+  return f"xla ({native.reason() or 'chosen'})"
+
+
+_warned: set[str] = set()
+
+
+def warn_once(message: str) -> None:
+  """Logs `message` the first time it is seen in this process."""
+  if message not in _warned:
+    _warned.add(message)
+    logging.warning(message)

@@ -1,0 +1,100 @@
+"""Backbones as ordered, named stages: a registry, and the settings that build one."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+from dgjax.errors import UserError, nearest
+from dgjax.models import alexnet, dynamic, layers, lenet, resnet, small, weights
+from dgjax.models.network import Network
+
+__all__ = ["NETWORKS", "Network", "build", "defaults", "dynamic", "weights"]
+
+NETWORKS: dict[str, tuple[Callable[..., Network], str]] = {
+    "alexnet": (alexnet.alexnet, "AlexNet, torchvision's layout (Krizhevsky, One weird trick, 2014)"),
+    "convnet2": (lenet.convnet2, "two 3x3 convolutions for rotated digits (Motiian et al., ICCV 2017; crossgrad.txt)"),
+    "digitnet": (small.digitnet, "three 5x5 convolutions with BatchNorm, of M3SDA and MCD (drt.txt's LeNet)"),
+    "digitnet_small": (small.digitnet_small, "digitnet at a quarter of its widths (no paper)"),
+    "kwsnet": (lenet.kwsnet, "two convolutions for spoken words (Sainath and Parada, Interspeech 2015)"),
+    "lenet3": (lenet.lenet3, "LeNet with three pooled 5x5 convolutions (crossgrad.txt, section 4)"),
+    "lenet4": (lenet.lenet4, "LeNet with four, as crossgrad.txt's released DAN has it"),
+    "resnet2": (resnet.resnet2, "ResNet of two basic blocks for small images (our reading of crossgrad.txt, Table 5)"),
+    "mnistnet": (lenet.mnistnet, "two convolutions, three linear layers (Duboudin et al., RCL, 2021, after JiGen)"),
+    "resnet18": (resnet.resnet18, "ResNet-18, torchvision's layout (He et al., Deep residual learning, 2016)"),
+    "resnet34": (resnet.resnet34, "ResNet-34, torchvision's layout (He et al., Deep residual learning, 2016)"),
+    "resnet50": (resnet.resnet50, "ResNet-50, torchvision's layout (He et al., Deep residual learning, 2016)"),
+    "resnet101": (resnet.resnet101, "ResNet-101, torchvision's layout (He et al., Deep residual learning, 2016)"),
+    "smallnet": (small.smallnet, "three convolutions with BatchNorm for images of 16 to 32 pixels (no paper)"),
+}
+"""Name -> constructor and one line of description. A constructor takes the number of classes, `dtype`,
+`head_init`, `dropout` if it has dropout layers, and `block_conv` if it has convolutions that can be dynamic."""
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def _known(kind: str, name: str, known: Mapping[str, Any]) -> Any:
+  if name not in known:
+    raise UserError(f"{kind}: unknown {name!r}{nearest(name, known)}")
+  return known[name]
+
+
+def defaults(name: str) -> dict[str, Any]:
+  """The settings of `config.model` for a network.
+
+  Args:
+    name: a key of NETWORKS.
+
+  Returns:
+    name; head_init: initialisation of the last layer, "uniform" (PyTorch's default), "normal" (N(0, 0.001^2),
+    bias 0) or "truncated" (N(0, 0.1^2) within two deviations, bias 0); dtype: of the computation, "float32" or
+    "bfloat16"; weights: a file to start from, or ""; bottleneck: units of a linear layer with BatchNorm and ReLU that
+    is put before the last stage, as stage "bottleneck", or 0 for none; dynamic: the dynamic residual of its
+    convolutions, "none", "channel", "subspace" or "both"; dynamic_k: number of matrices of a subspace; dynamic_gate: of
+    channels, "sigmoid" or "hard"; dynamic_form: how it is computed, "mixing", "outputs", "kernel" or "auto" (see
+    `dynamic`).
+
+  Raises:
+    UserError: there is no such network.
+  """
+  _known("model.name", name, NETWORKS)
+  return {"name": name, "head_init": "uniform", "dtype": "float32", "weights": "", "bottleneck": 0, "dynamic": "none",
+          "dynamic_k": 4, "dynamic_gate": "sigmoid", "dynamic_form": "auto"}
+
+
+def build(config_model: Mapping[str, Any], num_classes: int, dropout: bool = True) -> Network:
+  """Builds the network that `config_model` describes.
+
+  Args:
+    config_model: the keys of `defaults`; weights are loaded apart, by `weights.load`.
+    num_classes: number of logits.
+    dropout: False takes the dropout layers out of a network that has them.
+
+  Returns:
+    The network.
+
+  Raises:
+    UserError: an unknown name, dtype, head_init or kind of dynamic residual, or a network that cannot be dynamic.
+  """
+  make, _ = _known("model.name", config_model["name"], NETWORKS)
+  _known("model.head_init", config_model["head_init"], layers.HEAD_INITS)
+  dtype = _known("model.dtype", config_model["dtype"], DTYPES)
+  options = {"dtype": dtype, "head_init": config_model["head_init"]}
+  accepts = inspect.signature(make).parameters
+  if "dropout" in accepts:
+    options["dropout"] = dropout
+  block_conv = dynamic.constructor(config_model["dynamic"], config_model["dynamic_k"], config_model["dynamic_gate"],
+                                   config_model["dynamic_form"])
+  if "block_conv" in accepts:
+    options["block_conv"] = block_conv
+  elif config_model["dynamic"] != "none":
+    can = [name for name, (other, _) in NETWORKS.items() if "block_conv" in inspect.signature(other).parameters]
+    raise UserError(f"model.dynamic is {config_model['dynamic']!r}, but {config_model['name']} has no dynamic form: "
+                    f"set it to 'none', or model.name to one of {', '.join(can)}")
+  network = make(num_classes, **options)
+  if not (width := config_model["bottleneck"]):
+    return network
+  *body, head = network.stages
+  return network.clone(stages=(*body, ("bottleneck", partial(layers.Bottleneck, width)), head), embedding=head[0])

@@ -1,0 +1,79 @@
+"""Distance of the moments of several domains' features."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+TINY = 1e-12  # inside square roots, whose slope at 0 is infinite
+
+
+def moments(features: jax.Array, member: jax.Array, orders: int,
+            average: Callable[[Any], Any] = lambda tree: tree) -> tuple[jax.Array, jax.Array]:
+  """Mean and central moments of each unit over the examples of each domain.
+
+  Args:
+    features: (B, units) float.
+    member: (B, domains) float, 1 where an example belongs to a domain, else 0.
+    orders: how many, at least 1: the mean, then the central moments 2, 3 and so on.
+    average: applied to sums over the batch, such as the mean over devices that hold parts of it.
+
+  Returns:
+    (orders, domains, units) float32, 0 for a domain without examples; and which domains have any, (domains,) float32.
+
+  Raises:
+    ValueError: the shapes do not fit, or `orders` is below 1.
+  """
+  if features.ndim != 2 or member.ndim != 2 or len(features) != len(member):
+    raise ValueError(f"need features (batch, units) and member (batch, domains), not {features.shape}, {member.shape}")
+  if orders < 1:
+    raise ValueError(f"orders is {orders}: it must be at least 1")
+  features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+  counts = average(member.sum(0))
+  share = member / jnp.where(counts > 0, counts, 1).reshape(1, -1)
+
+  def mean(values):
+    return average(jnp.matmul(share.T, values, precision="highest"))
+
+  first = mean(features)
+  centred = features - jnp.matmul(member, first, precision="highest")
+  return jnp.stack([first, *(mean(centred**order) for order in range(2, orders + 1))]), (counts > 0).astype(jnp.float32)
+
+
+def moment_distance(source: tuple[jax.Array, jax.Array], target: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Sum over the orders of the mean distance of sources to the target plus that of sources to one another.
+
+  With m_k(D) the moment of order k, a vector over units: sum_k [mean_i ||m_k(S_i) - m_k(T)|| +
+  mean_{i<j} ||m_k(S_i) - m_k(S_j)||]. Domains without examples are left out of the means; a mean over nothing is 0.
+
+  Args:
+    source: what `moments` returns for N source domains.
+    target: what it returns for one.
+
+  Returns:
+    () float32, at least 0.
+
+  Raises:
+    ValueError: the shapes do not fit.
+
+  Source: Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019, Eq. 1. The paper's moments are
+    E[x^k] and its k is 1 and 2; here those from the second on are central, and `moments` says how many. The released
+    code, whose orders are 1 to 5, computes something else: distances of matrices of paired examples in the place of the
+    means, and some pairs twice or never.
+  """
+  (of_sources, present), (of_target, target_present) = source, target
+  if of_sources.ndim != 3 or of_target.shape != (len(of_sources), 1, of_sources.shape[-1]):
+    raise ValueError(f"need moments (orders, N, units) and (orders, 1, units), not {of_sources.shape}, "
+                     f"{of_target.shape}")
+
+  def distances(a, b):
+    return jnp.sqrt(jnp.square(a - b).sum(-1) + TINY).sum(0)
+
+  def mean(values, weights):
+    total = weights.sum()
+    return (values * weights).sum() / jnp.where(total > 0, total, 1)
+
+  i, j = jnp.triu_indices(of_sources.shape[1], 1)
+  return (mean(distances(of_sources, of_target), present * target_present)
+          + mean(distances(of_sources[:, i], of_sources[:, j]), present[i] * present[j]))

@@ -1,0 +1,101 @@
+"""Data sets by name, prepared on first use.
+
+A new data set is one file in `builders/` with a `Layout`, and one line in `DATASETS`.
+"""
+
+from typing import Any, NamedTuple
+
+from dgjax.data import preparation
+from dgjax.data.builders.base import Layout
+from dgjax.data.builders.coloured import DigitsMp, MnistMp, MnistUp
+from dgjax.data.builders.digits import Digits
+from dgjax.data.builders.domainnet import DomainNet
+from dgjax.data.builders.folder import Folder
+from dgjax.data.builders.fonts import Fonts
+from dgjax.data.builders.handwriting import Handwriting
+from dgjax.data.builders.pacs import Pacs
+from dgjax.data.builders.rotated import RotatedDigits, RotatedMnist
+from dgjax.data.builders.speech_commands import SpeechCommands
+from dgjax.data.dataset import Dataset
+from dgjax.errors import UserError, nearest
+
+
+class Entry(NamedTuple):
+  """A known data set: its layout, and one line that says what it is and where it is from."""
+
+  builder: type[Layout]
+  description: str
+
+
+DATASETS: dict[str, Entry] = {
+  "digits": Entry(Digits, "scikit-learn's handwritten digits in four appearances (Alpaydin and Kaynak, UCI 1998)"),
+  "digits_mp": Entry(DigitsMp, "the embedded digits coloured by class, and grey, as in mnist_mp"),
+  "domainnet": Entry(DomainNet, "six domains, 345 classes, official lists (Peng et al., ICCV 2019)"),
+  "folder": Entry(Folder, "your own images as ROOT/DOMAIN/CLASS/*, splits drawn from the seed"),
+  "fonts": Entry(Fonts, "characters rendered in many fonts, split by font (Shankar et al., ICLR 2018)"),
+  "handwriting": Entry(Handwriting, "handwritten characters, split by writer (LipiTk's; Shankar et al., ICLR 2018)"),
+  "mnist_mp": Entry(MnistMp, "MNIST coloured by class, tested in grey: MNIST-MP (Duboudin et al., ICCV-W 2021)"),
+  "mnist_up": Entry(MnistUp, "MNIST coloured by class, tested in other colours: MNIST-UP (named in the same paper)"),
+  "pacs": Entry(Pacs, "photo, art painting, cartoon, sketch; 7 classes, official lists (Li et al., ICCV 2017)"),
+  "rotated_digits": Entry(RotatedDigits, "the embedded digits at six angles, as in rotated_mnist"),
+  "rotated_mnist": Entry(RotatedMnist, "MNIST at six angles (Ghifary et al., ICCV 2015)"),
+  "speech_commands": Entry(SpeechCommands, "spoken words as MFCC or log-mel, split by speaker (Warden, 2018)"),
+}
+
+
+def find(name: str) -> Entry:
+  """Returns the entry of a data set, and raises a UserError that names the nearest one where there is none."""
+  if name not in DATASETS:
+    raise UserError(f"unknown data set {name!r} in config.data.name{nearest(name, DATASETS)}")
+  return DATASETS[name]
+
+
+def defaults(name: str) -> dict[str, Any]:
+  """Returns every key of `config.data` with its default for one data set.
+
+  Args:
+    name: one of `DATASETS`.
+
+  Returns:
+    name; dir ("" where none is needed); cache_dir ("": $DGJAX_CACHE or ~/.cache/dgjax); image_size (pixels);
+    augment (one of `transforms.AUGMENTATIONS`); mixing ("pooled" or "balanced"); val_fraction and test_fraction (of
+    each domain, where splits are drawn); split_seed (-1: the run's seed); on_error ("raise" or "skip"); threads (that
+    decode and augment); prefetch (batches made ahead); and the settings that its layout in `builders` describes.
+
+  Raises:
+    UserError: no such data set.
+  """
+  return {
+    "name": name, "dir": "", "cache_dir": "", "image_size": 224, "augment": "paper", "mixing": "pooled",
+    "val_fraction": 0.1, "test_fraction": 0.2, "split_seed": -1, "on_error": "raise", "threads": 2, "prefetch": 4,
+    **find(name).builder.defaults,
+  }
+
+
+def input_shape(config: Any) -> tuple[int, int, int]:
+  """Returns the shape (h, w, c) of an example in a batch, without preparing anything.
+
+  Args:
+    config: `config.data`.
+
+  Raises:
+    UserError: no such data set.
+  """
+  builder = find(config.name).builder
+  return builder.array_shape or (config.image_size, config.image_size, builder.channels)
+
+
+def load(config: Any, seed: int) -> Dataset:
+  """Opens a data set, preparing it on first use.
+
+  Args:
+    config: `config.data`: the keys of `defaults`.
+    seed: draws the splits where the data set has none of its own and `config.split_seed` is -1.
+
+  Returns:
+    The data set.
+
+  Raises:
+    UserError: unknown name, absent folder, bad input, or no room to prepare in.
+  """
+  return preparation.prepare(find(config.name).builder(config), seed)

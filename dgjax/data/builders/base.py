@@ -1,0 +1,203 @@
+"""What a data set states of itself: which examples there are, what they hold, how they are split.
+
+`dgjax.data.preparation` does everything else.
+"""
+
+import abc
+import io
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dgjax.errors import UserError, nearest
+
+SKIP_HINT = "or set config.data.on_error=skip to leave it out"
+
+
+class Example(NamedTuple):
+  """One example before it is prepared.
+
+  Attributes:
+    name: its name, unique in the domain; for a file, its path below the root.
+    label: index into the layout's classes.
+    size: bytes, as far as known.
+    stamp: changes when the content does.
+    splits: those the data set's own lists put it in.
+  """
+
+  name: str
+  label: int
+  size: int = 0
+  stamp: int = 0
+  splits: tuple[str, ...] = ()
+
+
+class Layout(abc.ABC):
+  """Where the examples of one data set are. A new data set is a subclass of this and a line in `dgjax.data.DATASETS`.
+
+  Attributes:
+    name: of the data set.
+    noun: what an example is, for messages.
+    config: `config.data`.
+    domains, classes: found by the constructor.
+    sources, targets: the domains that can be trained on, and that can be the target; empty: all.
+    source_test: see `Dataset`.
+    array_shape: where examples are no images: the shape of the float32 arrays that `read` returns instead.
+    channels: of the images, 1 or 3.
+    mean, std: see `Dataset`.
+    defaults: what `config.data` has for this data set, beside or instead of the general defaults.
+    left_out: store -> [(file, reason)], what was skipped while looking.
+  """
+
+  name: str
+  noun = "image"
+  sources: tuple[str, ...] = ()
+  targets: tuple[str, ...] = ()
+  source_test = True
+  array_shape: tuple[int, int, int] | None = None
+  channels = 3
+  mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+  std: tuple[float, ...] = (0.229, 0.224, 0.225)
+  defaults: dict[str, Any] = {}  # noqa: RUF012 (data set by data set, never written)
+
+  domains: tuple[str, ...]
+  classes: tuple[str, ...]
+
+  def __init__(self, config: Any):
+    if config.on_error not in ("raise", "skip"):
+      raise UserError(f"unknown config.data.on_error {config.on_error!r}{nearest(config.on_error, ('raise', 'skip'))}")
+    self.config = config
+    self.left_out: dict[str, list[tuple[str, str]]] = {}
+
+  def store(self, domain: str) -> str:
+    """Returns which set of records a domain's examples lie in: its own, unless domains are ways to split one set."""
+    return domain
+
+  @abc.abstractmethod
+  def examples(self, store: str) -> list[Example]:
+    """Returns the examples of one set of records, in an order that only their names decide."""
+
+  def recipe(self) -> str:
+    """Returns the settings that decide what `read` makes of an example: with others, records are made anew."""
+    return ""
+
+  @abc.abstractmethod
+  def read(self, example: Example) -> bytes | np.ndarray:
+    """Returns the encoded image, or the array; raises OSError with the reason where there is none to be read."""
+
+  @abc.abstractmethod
+  def split(self, domain: str, examples: Sequence[Example], seed: int) -> dict[str, np.ndarray]:
+    """Returns, for "train", "val" and "test", sorted indices into the store's `examples` (n,) int32."""
+
+  def groups(self, examples: Sequence[Example], seed: int) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Returns what plays the part of domains in training where a store holds many: see `builders.grouped`.
+
+    Args:
+      examples: of the one store.
+      seed: as given to `split`.
+
+    Returns:
+      The names of the groups that are trained on, and the number of each example's group among them, (n,) int32, -1
+      where it is none of them. None where domains are just domains.
+    """
+    del examples, seed
+    return None
+
+  @abc.abstractmethod
+  def split_name(self, seed: int) -> str:
+    """Returns a file name that tells one way to split from another."""
+
+  def where(self, example: Example) -> str:
+    """Returns how a message names this example."""
+    return example.name
+
+  def problem(self, domain: str, name: str, reason: str, advice: str) -> None:
+    """Raises a UserError, or notes what is left out under `on_error=skip`.
+
+    Args:
+      domain: where.
+      name: the file or class at fault.
+      reason: what is wrong with it.
+      advice: what to do about it, before "or set config.data.on_error=skip".
+    """
+    if self.config.on_error != "skip":
+      raise UserError(f"{reason}: {advice}, {SKIP_HINT}")
+    self.left_out.setdefault(domain, []).append((name, reason))
+
+
+class RootedLayout(Layout):
+  """A layout of image files below the folder `config.data.dir`."""
+
+  looks_like = "ROOT/DOMAIN/CLASS/*"
+
+  def __init__(self, config: Any):
+    super().__init__(config)
+    if not config.dir:
+      raise UserError(f"data set {self.name!r} needs config.data.dir: the folder that holds {self.looks_like}")
+    self.root = find_folder(config.dir, self.looks_like)
+
+  def read(self, example: Example) -> bytes | np.ndarray:
+    """Returns the file's bytes."""
+    return (self.root / example.name).read_bytes()
+
+  def where(self, example: Example) -> str:
+    """Returns the file's full path."""
+    return str(self.root / example.name)
+
+
+def find_folder(path: str, looks_like: str) -> Path:
+  """Returns the full path of `config.data.dir`, and raises a UserError that says what it should hold if it is none."""
+  root = Path(path).expanduser().resolve()
+  if not root.is_dir():
+    raise UserError(f"config.data.dir: there is no folder {root}: point it at the folder that holds {looks_like}")
+  return root
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+  """Encodes an image for storage, for data sets that are generated or come as arrays.
+
+  Args:
+    pixels: (h, w, 3) or (h, w) uint8.
+
+  Returns:
+    The bytes of a PNG file.
+  """
+  stream = io.BytesIO()
+  Image.fromarray(pixels).save(stream, "PNG")
+  return stream.getvalue()
+
+
+def draw_split(count: int, fractions: dict[str, float], seed: int, salt: str) -> dict[str, np.ndarray]:
+  """Draws disjoint random splits; what no fraction claims is "train".
+
+  Args:
+    count: number of examples.
+    fractions: split -> share in [0, 1), rounded up to whole examples; "train" keeps at least one.
+    seed: of the draw.
+    salt: tells draws with the same seed apart (a domain's or class's name).
+
+  Returns:
+    split -> sorted indices (n,) int32.
+  """
+  order = np.random.default_rng([seed, zlib.crc32(salt.encode())]).permutation(count).astype(np.int32)
+  split, start = {}, 0
+  for name, fraction in fractions.items():
+    # 1e-9: 0.1 * 30 is a hair above 3
+    take = min(math.ceil(fraction * count - 1e-9), max(count - start - 1, 0))
+    split[name] = np.sort(order[start : start + take])
+    start += take
+  return {"train": np.sort(order[start:]), **split}
+
+
+def check_fractions(**fractions: float) -> None:
+  """Raises a UserError unless every fraction is in [0, 1) and together they leave something to train on."""
+  for key, value in fractions.items():
+    if not 0 <= value < 1:
+      raise UserError(f"config.data.{key} must be in [0, 1), got {value}")
+  if sum(fractions.values()) >= 1:
+    raise UserError(f"config.data: {' + '.join(fractions)} must be below 1 to leave images to train on")

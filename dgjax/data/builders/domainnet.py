@@ -1,0 +1,36 @@
+"""DomainNet: six domains, 345 classes; official train and test lists, validation drawn from train."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dgjax.data.builders import base, lists
+
+
+class DomainNet(lists.Lists):
+  """DomainNet with its official lists; `val_fraction` of each train list is held out, drawn from the seed.
+
+  Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019.
+  """
+
+  name = "domainnet"
+  looks_like = "DOMAIN/CLASS/* and the official lists (in splits/ or beside the domains)"
+  lists = {"train": "{}_train.txt", "test": "{}_test.txt"}  # noqa: RUF012
+  defaults = {"image_size": 224, "augment": "domainnet", "val_fraction": 0.1}  # noqa: RUF012
+
+  def __init__(self, config: Any):
+    super().__init__(config)
+    base.check_fractions(val_fraction=config.val_fraction)
+
+  def split(self, domain: str, examples: Sequence[base.Example], seed: int) -> dict[str, np.ndarray]:
+    """Returns the official test split, and the official train split with a share drawn for validation."""
+    official = {split: np.array([i for i, example in enumerate(examples) if split in example.splits], np.int32)
+                for split in self.lists}
+    drawn = base.draw_split(len(official["train"]), {"val": self.config.val_fraction}, seed, domain)
+    train = official.pop("train")
+    return {split: train[chosen] for split, chosen in drawn.items()} | official
+
+  def split_name(self, seed: int) -> str:
+    """Returns the settings the drawn validation split depends on."""
+    return f"official-seed{seed}-val{self.config.val_fraction:g}"

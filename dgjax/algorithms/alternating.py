@@ -1,0 +1,54 @@
+"""What methods share that train parts of their parameters in turn."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dgjax.algorithms.base import Algorithm, Params, TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alternating(Algorithm):
+  """Steps of the optimiser on some entries of the parameters.
+
+  Every entry has moments of its own, as if it had an optimiser of its own: what a step leaves out stays as it is, and
+  neither weight decay nor old momentum moves it.
+  """
+
+  def moments(self, params, hparams, step):
+    optimizer = self.optimizer.build(hparams, step)
+    return {name: optimizer.init({name: value}) for name, value in params.items()}
+
+  def move(self, state: TrainState, grads: Params) -> TrainState:
+    """A step of the optimiser on the entries that `grads` has. It does not count as a step of the run."""
+    optimizer = self.optimizer.build(state.hparams, state.step)
+    params, opt_state = dict(state.params), dict(state.opt_state)
+    for name, grad in grads.items():
+      part = {name: params[name]}  # under its name, by which the optimiser finds its group
+      updates, opt_state[name] = optimizer.update({name: grad}, opt_state[name], part)
+      params |= jax.tree.map(jnp.add, part, updates)
+    return state.replace(params=params, opt_state=opt_state)
+
+  def descend(self, loss: Callable[..., tuple[jax.Array, Any]], names: Sequence[str], state: TrainState,
+              *arguments: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Differentiates a loss by some entries of the parameters and moves those.
+
+    Args:
+      loss: called as `loss(params, state, *arguments)`; it returns the scalar, and a pair of a dict with fields of the
+        state to replace and a dict of scalar metrics.
+      names: the entries.
+      state: before the step.
+      arguments: of `loss`.
+
+    Returns:
+      The state after it, at the same `step`, and the metrics.
+    """
+    def of_part(part):
+      return loss({**state.params, **part}, state, *arguments)
+
+    grads, aux = jax.grad(of_part, has_aux=True)({name: state.params[name] for name in names})
+    grads, (changes, metrics) = self.average((grads, aux))
+    return self.move(state, grads).replace(**changes), metrics

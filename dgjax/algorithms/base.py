@@ -1,0 +1,256 @@
+"""What every method is: a pure function of an explicit state and a batch."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dgjax.errors import UserError, nearest
+from dgjax.losses.classification import cross_entropy
+from dgjax.models.network import Network
+from dgjax.optimizers import Optimizer
+
+Batch = Mapping[str, jax.Array]
+Params = Any
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """All that a run is; what is not in it does not exist after a restart.
+
+  Attributes:
+    step: updates done, int32 scalar.
+    params: learned parameters; "network" holds the network's.
+    batch_stats: running statistics of BatchNorm, under the same names.
+    opt_state: the optimiser's moments.
+    key: typed PRNG key; a step's randomness comes from `fold_in(key, step)`.
+    hparams: scalars that may be swept, as arrays, so that a sweep is a vmap.
+    extra: a method's own state.
+  """
+
+  step: jax.Array
+  params: Params
+  batch_stats: Any
+  opt_state: Any
+  key: jax.Array
+  hparams: Any
+  extra: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Algorithm:
+  """A method: `init`, `update` and `predict`, pure functions of a `TrainState` and a batch.
+
+  Most methods supply `loss` alone; those with their own alternation write `update`. A subclass's own fields are its
+  settings (`config.algorithm`); those named in `swept` are also arrays in the state, and are read from there.
+
+  Attributes:
+    network: the backbone and its head.
+    optimizer: how gradients become updates.
+    domains: number of source domains.
+    steps: updates that the run will do, for schedules over its length; 0: not known.
+    axis: name of the mapped axis under `jax.pmap`, over which gradients and statistics are averaged.
+    prediction: which of `outputs` the results are reported with.
+  """
+
+  network: Network
+  optimizer: Optimizer
+  domains: int
+  steps: int = 0
+  axis: str | None = None
+  prediction: str = "default"
+
+  swept: ClassVar[tuple[str, ...]] = ()
+  dropout: ClassVar[bool] = True  # whether the network's dropout layers stay on in training
+  adapts: ClassVar[bool] = False  # batches are {"source": a batch, "target": {"image": of the unlabelled target}}
+  needs_domain_network: ClassVar[bool] = False  # a second network like `network` that tells source domains apart
+  validation: ClassVar[str | None] = None  # which of `outputs` source validation uses; default: `prediction`
+
+  def init_params(self, key: jax.Array, images: jax.Array) -> tuple[Params, Any]:
+    """Fresh parameters and running statistics for images (batch, height, width, channels)."""
+    variables = self.network.init(key, images)
+    return {"network": variables["params"]}, {"network": variables.get("batch_stats", {})}
+
+  def init_extra(self, params: Params) -> Any:
+    """The method's own state at the start."""
+    return {}
+
+  def moments(self, params: Params, hparams: Any, step: jax.Array) -> Any:
+    """The optimiser's state before its first step."""
+    return self.optimizer.build(hparams, step).init(params)
+
+  def init(self, key: jax.Array, batch: Batch) -> TrainState:
+    """The state before the first update; call it under jit, so that each leaf gets a buffer that can be donated.
+
+    Args:
+      key: typed PRNG key.
+      batch: as `update` takes it; only shapes and dtypes matter.
+    """
+    params_key, run_key = jax.random.split(key)
+    images = batch["source"]["image"] if self.adapts else batch["image"]
+    params, batch_stats = self.init_params(params_key, images)
+    hparams = {**self.optimizer.hparams(), **{name: getattr(self, name) for name in self.swept}}
+    hparams = jax.tree.map(jnp.float32, hparams)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step=step, params=params, batch_stats=batch_stats,
+                      opt_state=self.moments(params, hparams, step), key=run_key, hparams=hparams,
+                      extra=self.init_extra(params))
+
+  def loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+    """The loss that `update` differentiates; here the mean cross-entropy of the pooled batch.
+
+    Args:
+      params: what to differentiate by, of the structure of `state.params`.
+      state: everything else.
+      batch: image (B, H, W, C) float32, label (B,) and domain (B,) int32.
+      key: this step's PRNG key.
+
+    Returns:
+      The scalar, and a pair of a dict with fields of the state to replace and a dict of scalar metrics.
+    """
+    logits, batch_stats = self.forward(params, state, batch["image"], key)
+    loss = cross_entropy(logits, batch["label"])
+    return loss, ({"batch_stats": batch_stats}, {"loss": loss, "accuracy": accuracy(logits, batch["label"])})
+
+  def forward(self, params: Params, state: TrainState, inputs: jax.Array, key: jax.Array, *, start: str | None = None,
+              stop: str | None = None, gates: Mapping[str, jax.Array] | None = None,
+              name: str = "network") -> tuple[jax.Array, Any]:
+    """Runs a network in training: batch statistics in BatchNorm, dropout from `key`.
+
+    Args:
+      params: of the method; the network's are under `name`.
+      state: whose running statistics are updated.
+      inputs: of the first stage that runs.
+      key: of dropout.
+      start, stop, gates: as the network takes them.
+      name: which of the method's networks, the field's name.
+
+    Returns:
+      The output, and the state's statistics with those of this network updated.
+    """
+    network = getattr(self, name)
+    output, new = network.apply({"params": params[name], "batch_stats": state.batch_stats[name]}, inputs, start=start,
+                                stop=stop, gates=gates, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+    return output, {**state.batch_stats, name: new.get("batch_stats", {})}
+
+  def forward_through(self, params: Params, state: TrainState, inputs: jax.Array, key: jax.Array, middle: str,
+                      change: Callable[[jax.Array], jax.Array] | None = None, *,
+                      name: str = "network") -> tuple[jax.Array, jax.Array, Any]:
+    """Runs a whole network in training, once, and keeps what enters stage `middle`.
+
+    Args:
+      params, state, inputs, key, name: as `forward` takes them.
+      middle: a stage, such as `network.features` or `network.embedding`.
+      change: what that stage gets in place of its input, such as dropout of it; default: the input.
+
+    Returns:
+      The input of that stage, unchanged; the network's output; and the statistics as `forward` returns them.
+    """
+    inside, batch_stats = self.forward(params, state, inputs, key, stop=middle, name=name)
+    output, batch_stats = self.forward(params, state.replace(batch_stats=batch_stats),
+                                       change(inside) if change else inside, key, start=middle, name=name)
+    return inside, output, batch_stats
+
+  def evaluate(self, state: TrainState, inputs: jax.Array, *, start: str | None = None, stop: str | None = None,
+               gates: Mapping[str, jax.Array] | None = None, name: str = "network") -> jax.Array:
+    """Runs a network in evaluation: running statistics, no dropout. Arguments as of `forward`."""
+    variables = {"params": state.params[name], "batch_stats": state.batch_stats[name]}
+    return getattr(self, name).apply(variables, inputs, start=start, stop=stop, gates=gates)
+
+  def step_key(self, state: TrainState, shared: bool = False) -> jax.Array:
+    """The PRNG key of this update; under pmap each device has its own, unless it is to be `shared`."""
+    key = jax.random.fold_in(state.key, state.step)
+    return key if self.axis is None or shared else jax.random.fold_in(key, jax.lax.axis_index(self.axis))
+
+  def average(self, tree: Any) -> Any:
+    """Mean over the mapped axis under pmap; elsewhere `tree` itself, being global already."""
+    return tree if self.axis is None else jax.lax.pmean(tree, self.axis)
+
+  def apply_gradients(self, state: TrainState, grads: Params) -> TrainState:
+    """One step of the optimiser."""
+    optimizer = self.optimizer.build(state.hparams, state.step)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = jax.tree.map(jnp.add, state.params, updates)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+  def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One training step.
+
+    Args:
+      state: consumed; donate it.
+      batch: see `loss`.
+
+    Returns:
+      The next state, and scalar metrics.
+    """
+    grads, aux = jax.grad(self.loss, has_aux=True)(state.params, state, batch, self.step_key(state))
+    grads, (changes, metrics) = self.average((grads, aux))
+    return self.apply_gradients(state, grads).replace(**changes), metrics
+
+  def outputs(self, state: TrainState, images: jax.Array, domain: jax.Array | None = None) -> dict[str, jax.Array]:
+    """Logits (B, classes) float32 under every way to predict, by name.
+
+    Under jit only what is used of them is computed.
+
+    Args:
+      state: a trained state.
+      images: (B, H, W, C) float32, normalised.
+      domain: (B,) int32 source domain of each image; None for an unseen domain, which leaves out what needs it.
+    """
+    return {"default": self.evaluate(state, images)}
+
+  def predict(self, state: TrainState, images: jax.Array, domain: jax.Array | None = None,
+              mode: str | None = None) -> jax.Array:
+    """Logits (B, classes) float32 of images under one way to predict.
+
+    Args:
+      state: a trained state.
+      images: (B, H, W, C) float32, normalised.
+      domain: (B,) int32 source domain of each image, which some modes need.
+      mode: a name that `outputs` gives; default: `prediction`.
+
+    Raises:
+      UserError: there is no such mode, or not without `domain`.
+    """
+    return pick(self.outputs(state, images, domain), mode or self.prediction)
+
+  def measures(self, state: TrainState, domains: Sequence[str]) -> dict[str, Any]:
+    """What the state says of itself, for the log: scalars by name.
+
+    Args:
+      state: fetched to the host.
+      domains: names of the source domains.
+    """
+    return {}
+
+  def arrays(self, state: TrainState) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays that a finished run keeps for analysis: name of an `.npz` file -> the arrays in it.
+
+    Args:
+      state: fetched to the host.
+    """
+    return {}
+
+
+def pick(outputs: Mapping[str, jax.Array], mode: str) -> jax.Array:
+  """The logits under one way to predict.
+
+  Raises:
+    UserError: `outputs` has no such mode.
+  """
+  if mode not in outputs:
+    raise UserError(f"algorithm.prediction is {mode!r}{nearest(mode, outputs)}")
+  return outputs[mode]
+
+
+def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Share of rows whose largest logit is the label's; float32 in [0, 1].
+
+  Args:
+    logits: (B, classes).
+    labels: (B,) int.
+  """
+  return (logits.argmax(-1) == labels).mean(dtype=jnp.float32)

@@ -1,0 +1,105 @@
+"""DMG: domain-specific masks for generalisation (dmg.txt; Chattopadhyay et al., ECCV 2020)."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dgjax.algorithms import masks as mask_rules
+from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.algorithms.ensembles import ensemble
+from dgjax.algorithms.masks import Masks, MaskSettings
+from dgjax.analysis.overlap import overlap_report
+from dgjax.losses.classification import cross_entropy
+from dgjax.losses.overlap import overlap, sparsity
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DMG(Algorithm):
+  """Learns a Bernoulli mask per source domain on the inputs of a few stages, and penalises the masks' overlap.
+
+  Source: dmg.txt, section 3.2, Eq. 1 and 2; appendix 7.2 for the sparsity penalty.
+
+  Attributes:
+    masks: where masks sit, how they start and act.
+    overlap_weight: lambda_O of Eq. 2.
+    overlap_reduction: over pairs of domains "mean" (released code, which 0.1 was tuned with) or "sum" (Eq. 2).
+    sparsity_weight: lambda_S of appendix 7.2, on the L1 norm of the mask probabilities.
+    prediction: "pred_ens", "prob_ens" or "mask_ens" (one pass under the averaged mask, appendix 7.3).
+  """
+
+  prediction: str = "pred_ens"
+  masks: MaskSettings = MaskSettings()
+  overlap_weight: float = 0.1
+  overlap_reduction: str = "mean"
+  sparsity_weight: float = 0.0
+
+  swept: ClassVar = ("overlap_weight", "sparsity_weight")
+  dropout: ClassVar = False  # the masks take its place (dmg.txt, section 4.1)
+  validation: ClassVar = "known_greedy"
+
+  @property
+  def stages(self) -> tuple[str, ...]:
+    """The masked stages, in the network's order."""
+    return mask_rules.masked_stages(self.network, self.masks.placement)
+
+  def init_params(self, key, images):
+    network_key, mask_key = jax.random.split(key)
+    params, batch_stats = super().init_params(network_key, images)
+
+    def width(stage):
+      variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
+      return jax.eval_shape(lambda: self.network.apply(variables, images, stop=stage)).shape[-1]
+
+    widths = {stage: width(stage) for stage in self.stages}
+    return {**params, "masks": mask_rules.init_logits(mask_key, self.masks, widths, self.domains)}, batch_stats
+
+  def loss(self, params, state, batch, key):
+    dropout_key, mask_key = jax.random.split(key)
+    probs = mask_rules.probabilities(params["masks"])
+    gates = mask_rules.training_gates(mask_key, self.masks, probs, batch["domain"])
+    logits, batch_stats = self.forward(params, state, batch["image"], dropout_key, gates=gates)
+    classification = cross_entropy(logits, batch["label"])
+    penalty = overlap(probs, self.overlap_reduction)
+    loss = (classification + state.hparams["overlap_weight"] * penalty
+            + state.hparams["sparsity_weight"] * sparsity(probs))
+    metrics = {"loss": loss, "cross_entropy": classification, "overlap": penalty,
+               "accuracy": accuracy(logits, batch["label"])}
+    return loss, ({"batch_stats": batch_stats}, metrics)
+
+  def under_masks(self, state, images: jax.Array, masks: Masks) -> jax.Array:
+    """Logits of every image under each of m masks; the trunk below the first masked stage runs once.
+
+    Args:
+      state: a trained state.
+      images: (B, H, W, C) float32.
+      masks: stage name -> (m, channels).
+
+    Returns:
+      (m, B, classes) float32.
+    """
+    first, count = self.stages[0], next(iter(masks.values())).shape[0]
+    trunk = self.evaluate(state, images, stop=first)
+    # Each image's m copies are neighbours, so that a batch sharded over devices stays where it is.
+    gates = {stage: jnp.tile(value, (trunk.shape[0], 1)) for stage, value in masks.items()}
+    logits = self.evaluate(state, jnp.repeat(trunk, count, axis=0), start=first, gates=gates)
+    return logits.reshape(trunk.shape[0], count, -1).swapaxes(0, 1)
+
+  def outputs(self, state, images, domain=None):
+    probs = mask_rules.probabilities(state.params["masks"])
+    outputs = ensemble(self.under_masks(state, images, probs), domain)
+    averaged = {stage: value.mean(0, keepdims=True) for stage, value in probs.items()}
+    outputs["mask_ens"] = self.under_masks(state, images, averaged)[0]
+    if domain is not None:
+      own = mask_rules.greedy(mask_rules.of_domain(probs, domain))
+      outputs["known_greedy"] = self.evaluate(state, images, gates=own)
+    return outputs
+
+  def arrays(self, state):
+    logits = {stage: np.asarray(state.params["masks"][stage]) for stage in self.stages}
+    return {"masks": {stage: 1 / (1 + np.exp(-value)) for stage, value in logits.items()}}
+
+  def measures(self, state, domains):
+    return overlap_report(self.arrays(state)["masks"], domains)

@@ -1,0 +1,56 @@
+"""Jigsaw puzzles as a second task (Carlucci et al., CVPR 2019, in the form that rcl.txt compares with)."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.losses.classification import cross_entropy
+from dgjax.losses.permutation import all_permutations, shuffle_tiles
+from dgjax.models import layers
+
+ORDERS = all_permutations(4)  # of 2x2 tiles
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Jigsaw(Algorithm):
+  """Classifies images, and tells in which of 24 orders the 2x2 tiles of shuffled ones are.
+
+  Each batch is used twice: as it is, for the classes, and with one order drawn for each image, for a linear layer
+  beside the last stage. BatchNorm's running statistics are those of the images as they are. JiGen itself has 3x3 tiles,
+  30 far-apart orders and ordered images among the shuffled ones, and its released code classifies shuffled images too.
+
+  Source: rcl.txt, section 5.1.
+
+  Attributes:
+    jigsaw_weight: of the puzzles' cross-entropy.
+  """
+
+  jigsaw_weight: float = 10.0
+
+  swept: ClassVar = ("jigsaw_weight",)
+
+  def init_params(self, key, images):
+    params, batch_stats = super().init_params(key, images)
+    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
+    features = jax.eval_shape(lambda: self.network.apply(variables, images, stop=self.network.names[-1]))
+    head = layers.Head(len(ORDERS)).init(jax.random.fold_in(key, 1), jnp.zeros(features.shape, features.dtype), False)
+    return {**params, "jigsaw": head["params"]}, batch_stats
+
+  def loss(self, params, state, batch, key):
+    logits, batch_stats = self.forward(params, state, batch["image"], key)
+    classification = cross_entropy(logits, batch["label"])
+
+    order_key, dropout_key = jax.random.split(jax.random.fold_in(key, 1))
+    order = jax.random.randint(order_key, batch["label"].shape, 0, len(ORDERS))
+    shuffled = shuffle_tiles(batch["image"], jnp.asarray(ORDERS)[order])
+    features, _ = self.forward(params, state, shuffled, dropout_key, stop=self.network.names[-1])
+    order_logits = layers.Head(len(ORDERS)).apply({"params": params["jigsaw"]}, features, False)
+    puzzle = cross_entropy(order_logits, order)
+
+    loss = classification + state.hparams["jigsaw_weight"] * puzzle
+    metrics = {"loss": loss, "cross_entropy": classification, "jigsaw": puzzle,
+               "accuracy": accuracy(logits, batch["label"]), "jigsaw_accuracy": accuracy(order_logits, order)}
+    return loss, ({"batch_stats": batch_stats}, metrics)

@@ -1,0 +1,51 @@
+"""RCL: the reverse contrastive loss (rcl.txt; Duboudin et al., ICCV Workshops 2021)."""
+
+import dataclasses
+from typing import ClassVar
+
+from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.errors import UserError, nearest
+from dgjax.losses.classification import cross_entropy
+from dgjax.losses.contrastive import REDUCTIONS, RESCALES, reverse_contrastive
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RCL(Algorithm):
+  """Pushes each example's features away from its nearest neighbour of the same class.
+
+  The features are the network's last convolutional map, so that the contrastive term trains what is before it and the
+  cross-entropy trains all. The method's code was never released; where the paper leaves a choice, see
+  `losses.contrastive`. Under pmap ranges and neighbours are those of a device's own share of the batch.
+
+  Source: rcl.txt, section 4.1, Eq. 2 and algorithm 1.
+
+  Attributes:
+    contrastive_weight: alpha of algorithm 1.
+    margin: m of Eq. 2, in [0, inf]; the paper's 0.2 to 0.9, or inf, its best on MNIST-MP.
+    rescale: range of the features by "batch", "channel" or "feature".
+    reduction: of absolute differences to a distance, "sum" or "mean".
+  """
+
+  contrastive_weight: float = 1.0
+  margin: float = 0.9
+  rescale: str = "batch"
+  reduction: str = "sum"
+
+  swept: ClassVar = ("contrastive_weight", "margin")
+
+  def __post_init__(self):
+    for key, known in (("rescale", RESCALES), ("reduction", REDUCTIONS)):
+      if getattr(self, key) not in known:
+        raise UserError(f"algorithm.{key} is {getattr(self, key)!r}{nearest(getattr(self, key), known)}")
+    if not self.margin >= 0:
+      raise UserError(f"algorithm.margin is {self.margin}: it must be at least 0, and may be inf")
+
+  def loss(self, params, state, batch, key):
+    features, logits, batch_stats = self.forward_through(params, state, batch["image"], key, self.network.features)
+    classification = cross_entropy(logits, batch["label"])
+    contrastive = reverse_contrastive(features, batch["label"], state.hparams["margin"], rescale=self.rescale,
+                                      reduction=self.reduction)
+    loss = classification + state.hparams["contrastive_weight"] * contrastive
+    metrics = {"loss": loss, "cross_entropy": classification, "contrastive": contrastive,
+               "accuracy": accuracy(logits, batch["label"])}
+    return loss, ({"batch_stats": batch_stats}, metrics)

@@ -1,0 +1,1 @@
+"""What a run learned: overlap of masks, figures, tables."""

@@ -1,0 +1,121 @@
+"""Which evaluation of a run is reported: one rule that training may use, and two to compare it with."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dgjax.errors import UserError
+
+RULES = {
+    "source_val": "highest mean accuracy on the source domains' validation splits (first on ties)",
+    "last": "the last evaluation",
+    "target_oracle": "highest accuracy on the target (first on ties): uses target labels, an upper bound",
+}
+
+
+def source_accuracy(val: Mapping[str, float]) -> float:
+  """Unweighted mean over source domains of validation accuracy.
+
+  Args:
+    val: per source domain, accuracy in [0, 1].
+
+  Returns:
+    The mean, in [0, 1]. The sum is exact, whatever the order of the domains, so that ties are ties.
+
+  Raises:
+    ValueError: if there is no domain.
+
+  Source: Chattopadhyay et al. 2020 (DMG), section 7.5 ("overall in-domain validation accuracy").
+  """
+  if not val:
+    raise ValueError("no validation accuracy: there must be at least one source domain")
+  return math.fsum(val.values()) / len(val)
+
+
+def update(
+    selection: Mapping[str, dict[str, Any]], step: int, val: Mapping[str, float], target: float | None = None
+) -> dict[str, dict[str, Any]]:
+  """Takes one more evaluation into account; the selection is all the state there is.
+
+  `source_val` looks at `val` alone. Whether this step is the one to keep a checkpoint of is
+  `update(...)["source_val"]["step"] == step`.
+
+  Args:
+    selection: what this function returned for the evaluation before; {} at first.
+    step: optimisation steps done, not smaller than at the evaluation before.
+    val: per source domain, validation accuracy in [0, 1].
+    target: accuracy on the target domain in [0, 1], or None where it was not measured.
+
+  Returns:
+    A new mapping from each rule of `RULES` to {"step", "target_accuracy", "source_accuracy"}, JSON-able.
+    A rule that found nothing yet is absent: `target_oracle` while no target accuracy was measured,
+    `source_val` while no source accuracy was a number.
+
+  Raises:
+    ValueError: if `val` is empty.
+
+  Source: Chattopadhyay et al. 2020 (DMG), section 7.5, for `source_val`.
+  """
+  source = source_accuracy(val)
+  target = None if target is None else float(target)
+  entry = {"step": int(step), "target_accuracy": target, "source_accuracy": source}
+  chosen = dict(selection)
+  worst = {"source_accuracy": -math.inf, "target_accuracy": -math.inf}
+  # A comparison with NaN is false: an accuracy that is not a number is never selected.
+  if source > chosen.get("source_val", worst)["source_accuracy"]:
+    chosen["source_val"] = entry
+  chosen["last"] = entry
+  if target is not None and target > chosen.get("target_oracle", worst)["target_accuracy"]:
+    chosen["target_oracle"] = entry
+  return {rule: dict(chosen[rule]) for rule in RULES if rule in chosen}
+
+
+def select(history: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+  """Applies every rule to a recorded history.
+
+  Args:
+    history: evaluations {"step": int, "val": {source domain: accuracy}, "target": accuracy or None}, in order
+      of step.
+
+  Returns:
+    As `update`.
+  """
+  selection: dict[str, dict[str, Any]] = {}
+  for entry in history:
+    selection = update(selection, entry["step"], entry["val"], entry.get("target"))
+  return selection
+
+
+def history(
+    records: Iterable[Mapping[str, Any]], sources: Sequence[str], target: str
+) -> list[dict[str, Any]]:
+  """Finds the evaluations in the lines of a run's `metrics.jsonl`.
+
+  Lines of one step belong together, and where a key was written twice (a run that was killed and resumed
+  repeats the steps since its last checkpoint) the later line counts.
+
+  Args:
+    records: the parsed lines, each with `step`; `val/DOMAIN/accuracy` and `test/DOMAIN/accuracy` are read.
+    sources: the source domains. `val/` of another domain is not looked at, whatever the file holds.
+    target: the target domain.
+
+  Returns:
+    What `select` takes, in order of step; steps without any validation accuracy are left out.
+
+  Raises:
+    UserError: if a step has the validation accuracy of some source domains but not of all.
+  """
+  steps: dict[int, dict[str, Any]] = {}
+  for record in records:
+    steps.setdefault(record["step"], {}).update(record)
+  entries = []
+  for step, record in sorted(steps.items()):
+    keys = {domain: f"val/{domain}/accuracy" for domain in sources}
+    val = {domain: record[key] for domain, key in keys.items() if key in record}
+    if not val:
+      continue
+    if missing := [domain for domain in sources if domain not in val]:
+      raise UserError(f"step {step} has no {keys[missing[0]]}, though other source domains were evaluated: "
+                      "the metrics are incomplete, or the list of sources is not the run's")
+    entries.append({"step": step, "val": val, "target": record.get(f"test/{target}/accuracy")})
+  return entries

@@ -1,0 +1,140 @@
+"""The command: one run, or one per target domain.
+
+  python -m dgjax.main --config=configs/NAME.py[:VARIANT] [--workdir=DIR] [--config.KEY=VALUE ...]
+  python -m dgjax.main --list
+"""
+
+import logging
+import os
+import pathlib
+import shlex
+import sys
+from typing import Any
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict
+
+from dgjax import algorithms, config, data, models, ops, parallel, train
+from dgjax.analysis import figures
+from dgjax.analysis.summary import summary
+from dgjax.data import preparation
+from dgjax.errors import UserError, nearest
+from dgjax.preemption import Preempted
+
+PREEMPTED = 75  # exit status after a signal: saved, and to be started again (sysexits.h, EX_TEMPFAIL)
+
+_CONFIG = flags.DEFINE_string("config", None, "configs/NAME.py[:VARIANT]; --config.KEY=VALUE overrides")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
+_LIST = flags.DEFINE_bool("list", False, "print every algorithm, data set and network known, and exit")
+
+
+def parse(argv: list[str]) -> list[str]:
+  """Parses the command line for absl; overrides of the config are left for `dgjax.config`.
+
+  Returns:
+    The program's name, then the overrides.
+  """
+  overrides, rest, arguments = [], argv[:1], iter(argv[1:])
+  for argument in arguments:
+    key = argument.lstrip("-")
+    if argument.startswith("-") and key.startswith(("config.", "noconfig.")):
+      overrides.append(f"--{key}")
+      if "=" not in key and not key.startswith("noconfig."):
+        overrides[-1] += f"={next(arguments, '')}"
+    else:
+      rest.append(argument)
+  try:
+    unknown = flags.FLAGS(rest)[1:]
+  except flags.Error as error:
+    raise UserError(f"{error}: see --help") from error
+  if unknown:
+    raise UserError(f"no argument {unknown[0]!r}: settings are --config.KEY=VALUE")
+  return [argv[0], *overrides]
+
+
+def listing() -> str:
+  """Every algorithm, data set and network, one per line with its paper."""
+  tables: dict[str, Any] = {"algorithm": algorithms.ALGORITHMS, "dataset": data.DATASETS, "network": models.NETWORKS}
+  return "\n".join(f"{kind}  {name:<20}  {about}" for kind, table in tables.items()
+                   for name, (_, about) in sorted(table.items()))
+
+
+def command_line(path: str, overrides: list[str], workdir: pathlib.Path, target: str) -> str:
+  """The command that makes one run again."""
+  kept = [argument for argument in overrides if not argument.startswith("--config.target=")]
+  words = [f"--config={path}", *kept, f"--config.target={target}", f"--workdir={workdir}"]
+  return "python -m dgjax.main " + " ".join(map(shlex.quote, words))
+
+
+def targets(settings: ConfigDict) -> tuple[str, ...]:
+  """The target domains to run: the one named, or all that can be one in turn."""
+  if settings.target != "all":
+    return (settings.target,)
+  dataset = data.load(settings.data, settings.seed)
+  return dataset.targets or dataset.domains
+
+
+def log_to_stderr() -> None:
+  """Shows what a run says of itself on process 0; other libraries speak under --verbosity=1."""
+  if absl_logging.get_verbosity() < absl_logging.DEBUG:
+    absl_logging.set_verbosity(absl_logging.ERROR)
+  handler = logging.StreamHandler()
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  logger = logging.getLogger("dgjax")
+  logger.handlers, logger.propagate = [handler], False
+  logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
+
+
+def main(argv: list[str]) -> None:
+  """Runs what the flags say."""
+  if _LIST.value:
+    print(listing())
+    return
+  path, overrides = _CONFIG.value, argv[1:]
+  if not path:
+    files = sorted(str(file) for file in pathlib.Path("configs").glob("*.py"))
+    raise UserError(f"--config=FILE is missing{nearest('', files) if files else ''}")
+  settings = config.load(path, overrides)
+  parallel.start_processes()
+  log_to_stderr()
+  ops.keep_freed()
+  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
+  jax.config.update("jax_compilation_cache_dir", cache)
+
+  workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / pathlib.Path(path.partition(":")[0]).stem)
+  leave_one_out = settings.target == "all"
+  finished = []
+  for target in targets(settings):
+    one = settings.copy_and_resolve_references()
+    one.target = target
+    folder = workdir / target if leave_one_out else workdir
+    results = train.run(one, folder, command_line(path, overrides, folder, target))
+    finished.append(results)
+    if jax.process_index() == 0:
+      figures.save_all(folder, results)
+  if jax.process_index() == 0:
+    print(summary(finished))
+
+
+def console() -> None:
+  """Entry point: turns what can go wrong into one line and an exit status."""
+  try:
+    app.run(main, flags_parser=parse)
+  except (Preempted, KeyboardInterrupt):
+    sys.exit(PREEMPTED)
+  except Exception as error:
+    if flags.FLAGS.is_parsed() and absl_logging.get_verbosity() >= 1:
+      raise
+    if isinstance(error, UserError):
+      message = str(error)
+    else:
+      message = f"{type(error).__name__}: {error} (--verbosity=1 shows where)"
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    parallel.leave_others(1)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+  console()

@@ -1,0 +1,134 @@
+"""Trains with several processes on this machine, each with its own devices and its own rows of every batch.
+
+  python launch/local.py --processes=2 -- --config=configs/dmg_digits.py --config.target=plain
+
+What follows `--` goes to `python -m dgjax.main` in every process. On GPUs process i gets GPU i; set
+JAX_LOCAL_DEVICE_IDS in the environment to say otherwise. Lines of process i begin with `[i] `.
+
+SIGTERM or Ctrl-C is passed on as SIGTERM: all processes save at the same step and exit with 75; a second Ctrl-C ends
+them at once. When one fails, the others are ended. The exit status is that of the first process that did not end with
+0, or 128 + the signal that ended it.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import BinaryIO
+
+PREEMPTED = 75
+# How long, in seconds, the other processes may go on after one saved and stopped, or failed.
+GRACE_AFTER_SAVING = 120.0
+GRACE_AFTER_FAILURE = 10.0
+
+
+class Group:
+  """The processes of one run."""
+
+  def __init__(self, commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]]):
+    """Starts one process per command and environment, and takes over SIGTERM and SIGINT."""
+    self._processes: list[subprocess.Popen[bytes]] = []
+    self._stopping = False
+    # Before any process is there: a signal that comes while they start must not be lost.
+    for number in (signal.SIGTERM, signal.SIGINT):
+      signal.signal(number, self.stop)
+    # In sessions of their own: Ctrl-C in the terminal reaches this process alone, which passes it on in good order.
+    for command, environment in zip(commands, environments, strict=True):
+      self._processes.append(subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True, preexec_fn=_die_with_parent if sys.platform == "linux" else None))
+    if self._stopping:
+      self._send(signal.SIGTERM)  # those that started after the signal came
+    self._copiers = []
+    for index, process in enumerate(self._processes):
+      for source, sink in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer)):
+        thread = threading.Thread(target=_copy, args=(index, source, sink), daemon=True)
+        thread.start()
+        self._copiers.append(thread)
+
+  def stop(self, number: int, frame: FrameType | None = None) -> None:
+    """Handles a signal: asks all processes to save and stop; a second Ctrl-C ends them."""
+    if not self._stopping:
+      self._stopping = True
+      # Once, and to all that still run: a second SIGTERM would end a process that has not saved yet.
+      self._send(signal.SIGTERM)
+    elif number == signal.SIGINT:
+      self._send(signal.SIGKILL)
+
+  def wait(self) -> int:
+    """Waits until all processes have ended, and ends those that outlive a failed one by too long.
+
+    Returns:
+      The exit status of the first one that did not end with 0.
+    """
+    status, deadline = 0, float("inf")
+    while running := [process for process in self._processes if process.poll() is None]:
+      if not status and (failed := [p.returncode for p in self._processes if p.returncode]):
+        status = failed[0]
+        deadline = time.monotonic() + (GRACE_AFTER_SAVING if status == PREEMPTED else GRACE_AFTER_FAILURE)
+      if time.monotonic() > deadline:
+        self._send(signal.SIGKILL)
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        running[0].wait(0.1)
+    for thread in self._copiers:
+      thread.join(1)
+    status = status or next((p.returncode for p in self._processes if p.returncode), 0)
+    return 128 - status if status < 0 else status
+
+  def _send(self, number: int) -> None:
+    for process in self._processes:
+      if process.poll() is None:
+        process.send_signal(number)
+
+
+def _die_with_parent() -> None:
+  """Asks Linux to end the calling process when the one that started it is gone (PR_SET_PDEATHSIG)."""
+  ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _copy(index: int, source: BinaryIO, sink: BinaryIO) -> None:
+  """Copies lines as they come, each in one piece and marked with the process it is from."""
+  for line in source:
+    sink.write(b"[%d] %s\n" % (index, line.rstrip(b"\r\n")))
+    sink.flush()
+
+
+def free_port() -> int:
+  """A port that nobody listens on."""
+  with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    return listener.getsockname()[1]
+
+
+def environment(index: int, count: int, port: int) -> dict[str, str]:
+  """The environment of one of `count` processes: the explicit settings that `dgjax.parallel` reads."""
+  address = f"127.0.0.1:{port}"
+  return {"JAX_LOCAL_DEVICE_IDS": str(index), **os.environ, "PYTHONUNBUFFERED": "1",
+          "JAX_COORDINATOR_ADDRESS": address, "JAX_COORDINATOR_BIND_ADDRESS": address,
+          "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
+
+
+def main() -> int:
+  """Runs what the command line says."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--processes", type=int, required=True, help="how many")
+  parser.add_argument("arguments", nargs="*", help="after `--`: what each `python -m dgjax.main` gets")
+  options = parser.parse_args()
+  if options.processes < 1:
+    parser.error(f"--processes must be at least 1, got {options.processes}")
+  port = free_port()
+  group = Group([[sys.executable, "-m", "dgjax.main", *options.arguments]] * options.processes,
+                [environment(index, options.processes, port) for index in range(options.processes)])
+  return group.wait()
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,98 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from adaptation import begin, nested
+from helpers import CLASSES, make, optimizer, same
+from linear import SGD, linear, softmax
+
+from dgjax.errors import UserError
+from dgjax.optimizers import Group, Schedule
+
+
+def adda(steps=6, **settings):
+  return dataclasses.replace(make("adda", **settings), steps=steps)
+
+
+def run(algorithm, state, steps, first=0):
+  update = jax.jit(algorithm.update)
+  for i in range(first, first + steps):
+    state, metrics = update(state, nested(i))
+  return state, metrics
+
+
+def test_the_first_phase_is_erm_on_the_merged_sources():
+  algorithm, plain = adda(), make("aggregate")
+  state = begin(algorithm)
+  expected = jax.jit(plain.init)(jax.random.key(0), nested()["source"])
+  expected = expected.replace(params={"network": state.params["network"]})
+  first = state.params["discriminator"]
+  update = jax.jit(plain.update)
+  for i in range(3):
+    expected, wanted = update(expected, nested(i)["source"])
+  state, metrics = run(algorithm, state, 3)
+  np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (state.params["network"], state.batch_stats),
+               (expected.params["network"], expected.batch_stats))
+  assert same(state.params["discriminator"], first)
+
+
+def test_the_second_phase_trains_an_encoder_against_a_frozen_one():
+  """Weight decay moves neither the source encoder nor the classifier, and the moments are fresh."""
+  group = Group(name="default", pattern="", learning_rate=1e-2, weight_decay=0.1, schedule=Schedule())
+  algorithm = dataclasses.replace(adda(), optimizer=dataclasses.replace(optimizer(), groups=(group,)))
+  pretrained, _ = run(algorithm, begin(algorithm), 3)
+  state, _ = run(algorithm, pretrained, 1, first=3)
+  assert same(state.extra["source"], {"params": pretrained.params["network"],
+                                      "batch_stats": pretrained.batch_stats["network"]})
+  # Adam's first step is a whole learning rate, a fifth of the first phase's: its moments started anew.
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, pretrained.params)
+  np.testing.assert_allclose(moved["discriminator"]["out"]["kernel"], 2e-3, rtol=1e-3)
+  np.testing.assert_allclose(moved["network"]["stage1"]["Conv_0"]["kernel"], 2e-3, rtol=1e-2)
+  assert same(state.params["network"]["fc"], pretrained.params["network"]["fc"])
+  assert not same(state.batch_stats, pretrained.batch_stats)  # the target's
+  later, _ = run(algorithm, state, 2, first=4)
+  assert same(later.extra, state.extra) and same(later.params["network"]["fc"], pretrained.params["network"]["fc"])
+  np.testing.assert_allclose(later.hparams["learning_rate"]["default"], 1e-2, rtol=1e-6)
+
+  images = nested()["target"]["image"]
+  features = algorithm.evaluate(later, images, stop="fc")
+  head = pretrained.params["network"]["fc"]["Dense_0"]
+  np.testing.assert_allclose(algorithm.predict(later, images), features @ head["kernel"] + head["bias"][None],
+                             atol=1e-5)
+
+
+def test_simultaneous_updates_on_logits_against_loops():
+  """A linear encoder under a linear discriminator, whose gradients are written out."""
+  algorithm = dataclasses.replace(adda(steps=2, network=linear(CLASSES), hidden=(), features="logits",
+                                       adaptation_rate=0.5), optimizer=SGD)
+  state, batch = begin(algorithm).replace(step=jnp.int32(1)), nested()
+  w, b = (np.asarray(state.params["network"]["fc"]["Dense_0"][k], np.float64) for k in ("kernel", "bias"))
+  v, c = (np.asarray(state.params["discriminator"]["out"][k], np.float64) for k in ("kernel", "bias"))
+  s, t = (batch[side]["image"].reshape(len(batch[side]["image"]), -1).astype(np.float64)
+          for side in ("source", "target"))
+  both = np.concatenate([s, t]) @ w + b
+  domains = np.eye(2)[[0] * len(s) + [1] * len(t)]
+  p = softmax(both @ v + c)
+  error = (p - domains) / len(both)
+  fooled = (softmax((t @ w + b) @ v + c) - np.eye(2)[[0] * len(t)]) / len(t)
+  after, metrics = jax.jit(algorithm.update)(state, batch)
+  rate = 0.1 * 0.5
+  np.testing.assert_allclose(after.params["discriminator"]["out"]["kernel"], v - rate * both.T @ error, atol=1e-5)
+  np.testing.assert_allclose(after.params["discriminator"]["out"]["bias"], c - rate * error.sum(0), atol=1e-5)
+  np.testing.assert_allclose(after.params["network"]["fc"]["Dense_0"]["kernel"], w - rate * t.T @ (fooled @ v.T),
+                             atol=1e-5)
+  np.testing.assert_allclose(metrics["domain_cross_entropy"], -(domains * np.log(p)).sum(1).mean(), rtol=1e-5)
+  np.testing.assert_allclose(metrics["adversarial"], -np.log(softmax((t @ w + b) @ v + c)[:, 0]).mean(), rtol=1e-5)
+  np.testing.assert_allclose(metrics["domain_accuracy"], (p.argmax(1) == domains.argmax(1)).mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("settings,message", [({"pretrain_share": 0.0}, "pretrain_share is 0.0"),
+                                              ({"features": "logit"}, r"'logit' \(did you mean 'logits'")])
+def test_settings_out_of_range_are_named(settings, message):
+  with pytest.raises(UserError, match=message):
+    make("adda", **settings)
+  with pytest.raises(ValueError, match="set `steps`"):
+    make("adda").pretrain_steps  # noqa: B018

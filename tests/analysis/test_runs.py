@@ -1,0 +1,97 @@
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from dgjax import config, recipes, train
+from dgjax.analysis import runs
+from dgjax.data import pipeline
+from dgjax.errors import UserError
+from dgjax.evaluation import selection
+
+SOURCES, TARGET = ("plain", "inverted"), "colour"
+FIRST, LAST = 2, 4
+
+
+@pytest.fixture(scope="module")
+def settings():
+  c = recipes.digits(algorithm="dmg")
+  c.update(target=TARGET, sources=",".join(SOURCES), steps=LAST, eval_every=FIRST, batch_size=16, devices=1)
+  c.optimizer.groups.masks = config.group("^masks/", learning_rate=1.0)  # masks that are not all on after four steps
+  return c
+
+
+@pytest.fixture(scope="module")
+def folder(settings, tmp_path_factory):
+  path = tmp_path_factory.mktemp("runs") / "digits"
+  update = selection.update
+  with pytest.MonkeyPatch.context() as patch:  # the first evaluation is the best, whatever it finds
+    patch.setattr(selection, "update", lambda chosen, step, val, target: update(
+        chosen, step, dict.fromkeys(val, 1 / step), target))
+    train.run(settings, path)
+  return path
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+  return shutil.copytree(folder, tmp_path / "copy")
+
+
+def edit(folder, change):
+  results = json.loads((folder / "results.json").read_text())
+  change(results)
+  (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_opens_the_state_that_the_report_is_about(folder):
+  run = runs.load(folder)
+  assert run.rule == "source_val" and run.step == run.results["selection"]["source_val"]["step"] == int(run.state.step)
+  assert run.sources == SOURCES and run.target == TARGET and set(run.dataset.domains) >= {*SOURCES, TARGET}
+  with np.load(folder / "masks.npz") as saved:
+    masks = run.algorithm.arrays(run.state)["masks"]
+    assert list(saved) == list(masks) and all(np.array_equal(saved[stage], masks[stage]) for stage in masks)
+
+
+def test_predicts_what_the_run_reported(folder):
+  run = runs.load(folder)
+  predict = jax.jit(run.algorithm.predict, static_argnames="mode")
+  right = []
+  for batch in pipeline.evaluate(run.dataset, TARGET, "test", batch_size=128, image_size=16):
+    logits = predict(run.state, run.prepare(batch)["image"], mode="member/1")
+    right.append((np.asarray(logits).argmax(-1) == batch["label"])[batch["mask"]])
+  assert np.concatenate(right).mean() == pytest.approx(run.results["mask_matrix"]["accuracy"][1][-1], abs=1e-6)
+
+
+def test_the_state_is_one_that_training_goes_on_from(folder):
+  run = runs.load(folder, "last")
+  batch = {"image": np.zeros((4, 16, 16, 3), np.uint8), "label": np.zeros(4, np.int32), "domain": np.zeros(4, np.int32)}
+  state, _ = jax.eval_shape(run.algorithm.update, run.state, run.prepare(batch))
+  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+  assert shapes(state) == shapes(run.state)
+
+
+@pytest.mark.parametrize(("rule", "step"), [("", FIRST), ("source_val", FIRST), ("last", LAST)])
+def test_a_rule_chooses_the_step(folder, rule, step):
+  run = runs.load(folder, rule)
+  assert run.step == int(run.state.step) == step
+
+
+def test_a_state_that_was_not_kept_is_an_error_that_says_which_were(copy):
+  edit(copy, lambda results: results["selection"]["target_oracle"].update(step=1))
+  with pytest.raises(UserError, match=r"no checkpoint of step 1, which target_oracle selected: .*steps 2, 4\)"):
+    runs.load(copy, "target_oracle")
+
+
+def test_an_unknown_rule_is_an_error_that_names_the_nearest(folder):
+  with pytest.raises(UserError, match="did you mean 'source_val'"):
+    runs.load(folder, "source_vall")
+
+
+def test_a_folder_of_several_runs_or_of_an_unfinished_one_is_an_error(copy):
+  with pytest.raises(UserError, match="that of one target domain"):
+    runs.load(copy.parent)
+  (copy / "results.json").unlink()
+  with pytest.raises(UserError, match="not finished"):
+    runs.load(copy)

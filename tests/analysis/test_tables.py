@@ -1,0 +1,266 @@
+import csv
+import io
+import json
+import math
+import statistics
+
+import pytest
+
+from dgjax import reference
+from dgjax.analysis import tables
+
+PACS = ("art_painting", "cartoon", "photo", "sketch")
+
+
+def write(folder, method="dmg", target="sketch", seed=0, accuracy=0.7, dataset="pacs", domains=PACS, source_test=False,
+          **config):
+  """A run's folder as training leaves it."""
+  sources = [domain for domain in domains if domain != target]
+  nested = {"seed": seed, "target": target, "algorithm": {"name": method, "prediction": "default"},
+            "optimizer": {"name": "adam"}, "model": {"name": "resnet18"}, "data": {"dir": str(folder)}}
+  for key, value in config.items():
+    *sections, name = key.split("__")
+    place = nested
+    for section in sections:
+      place = place.setdefault(section, {})
+    place[name] = value
+  scores = {target: accuracy, **({source: 0.5 for source in sources} if source_test else {})}
+  modes = {"default": scores}
+  if method == "dmg":
+    modes = {"pred_ens": scores, "mask_ens": {k: v - 0.01 for k, v in scores.items()},
+             "known": {k: v + 0.04 for k, v in scores.items() if k != target}}
+    nested["algorithm"]["prediction"] = "pred_ens"
+  selection = {rule: {"step": 10, "target_accuracy": accuracy + extra, "source_accuracy": 0.9}
+               for rule, extra in (("source_val", 0.0), ("last", -0.1), ("target_oracle", 0.1))}
+  results = {"config": nested, "method": method, "dataset": dataset, "sources": sources, "target": target, "seed": seed,
+             "step": 10, "selection": selection, "report": {"rule": "source_val", "step": 10}, "accuracy": modes,
+             "command": f"python -m dgjax.main --config.target={target} --config.seed={seed}"}
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text(json.dumps(nested))
+  (folder / "results.json").write_text(json.dumps(results))
+
+
+@pytest.fixture
+def runs(tmp_path):
+  """Aggregate on all four targets with one seed, DMG on two with three seeds, one run under way."""
+  for i, target in enumerate(PACS):
+    write(tmp_path / "aggregate" / target, "aggregate", target, accuracy=0.6 + i / 100)
+  for seed, accuracy in enumerate((0.70, 0.72, 0.77)):
+    for target in ("photo", "sketch"):
+      write(tmp_path / f"dmg_{seed}" / target, "dmg", target, seed, accuracy)
+  (tmp_path / "dmg_0" / "cartoon").mkdir()
+  (tmp_path / "dmg_0" / "cartoon" / "config.json").write_text("{}")
+  return tmp_path
+
+
+def build(folder, **options):
+  return tables.build(tables.read_runs(folder)[0], **options)
+
+
+def printed(capsys, *arguments):
+  status = tables.main([str(argument) for argument in arguments])
+  out, err = capsys.readouterr()
+  return status, out, err
+
+
+def test_cells_are_means_and_standard_errors_over_seeds(runs):
+  (table,) = build(runs)
+  assert table.columns == PACS and table.mean_label == "mean"
+  aggregate, dmg = table.rows
+  scores = (70.0, 72.0, 77.0)
+  assert dmg.cells["sketch"].mean == pytest.approx(statistics.mean(scores))
+  assert dmg.cells["sketch"].error == pytest.approx(statistics.stdev(scores) / math.sqrt(3))
+  assert dmg.cells["cartoon"].mean is None and dmg.mean == (None, None) and dmg.seeds == "0-3"
+  assert aggregate.mean == (pytest.approx(61.5), None) and aggregate.seeds == "1"
+  assert aggregate.cells["photo"].error is None
+
+
+def test_the_mean_over_targets_has_the_error_of_the_means_per_seed(tmp_path):
+  for seed, (a, b) in enumerate(((0.5, 0.9), (0.6, 0.8), (0.8, 0.9))):
+    write(tmp_path / f"{seed}a", target="a", seed=seed, accuracy=a, domains=("a", "b"))
+    write(tmp_path / f"{seed}b", target="b", seed=seed, accuracy=b, domains=("a", "b"))
+  (row,) = build(tmp_path)[0].rows
+  per_seed = (70.0, 70.0, 85.0)
+  assert row.mean == (pytest.approx(75), pytest.approx(statistics.stdev(per_seed) / math.sqrt(3)))
+  write(tmp_path / "more", target="a", seed=9, accuracy=0.5, domains=("a", "b"))
+  (row,) = build(tmp_path)[0].rows  # targets with other seeds: no error of the mean
+  assert row.mean == (pytest.approx((60.0 + 260 / 3) / 2), None)
+
+
+def test_text_is_aligned_and_says_what_it_is(runs, capsys):
+  status, out, err = printed(capsys, runs, "--paper=dmg:table2")
+  assert status == 0
+  title, rule, header, *rows, source = out.splitlines()
+  assert title == "pacs: accuracy (%) on the unseen target, mean ± standard error over seeds"
+  assert rule.startswith("step chosen by source_val: highest mean accuracy on the source domains' validation splits")
+  assert header.split() == ["method", "seeds", *(x for target in PACS for x in (target, "paper")), "mean", "paper"]
+  assert len({len(line) for line in (header, *rows)}) == 1
+  assert " ".join(rows[0].split()) == "aggregate 1 60.00 72.61 61.00 78.46 62.00 93.17 63.00 65.20 61.50 77.36"
+  assert "73.00 ± 2.08  75.21" in rows[1] and rows[1].count("missing") == 3 and rows[1].endswith("missing  81.46")
+  assert source.startswith("paper: dmg, Table 2: out-of-domain accuracy (%) on PACS")
+  assert err == f"note: {runs / 'dmg_0' / 'cartoon'} is not finished\n"
+
+
+def test_rules_choose_other_numbers(runs, capsys):
+  _, out, _ = printed(capsys, runs, "--selection=target_oracle")
+  assert "uses target labels" in out and "70.00" in out.splitlines()[3]
+
+
+def test_other_formats(runs):
+  (table,) = build(runs, paper=reference.find_table("dmg", "2"))
+  markdown = tables.render(table, "markdown").split("\n\n")[1].splitlines()
+  assert {line.count("|") for line in markdown} == {13} and markdown[1].startswith("| --- | ---: |")
+  latex = tables.render(table, "latex")
+  assert r"art\_painting" in latex and r"73.00 $\pm$ 2.08 & 75.21" in latex
+  assert latex.count("&") == 3 * 11 and r"\begin{tabular}{lrrrrrrrrrrr}" in latex
+  header, aggregate, dmg = csv.reader(io.StringIO(tables.render(table, "csv")))
+  row = dict(zip(header, dmg, strict=True))
+  assert len(header) == len(aggregate) == 22
+  assert header[:3] == ["dataset", "selection", "method"] and dmg[:3] == ["pacs", "source_val", "dmg"]
+  sketch = [row[f"sketch{column}"] for column in ("", " standard error", " paper", " seeds")]
+  assert sketch == ["73.00", "2.08", "75.21", "3"]
+  assert row["cartoon"] == row["mean"] == "" and row["mean paper"] == "81.46" and row["cartoon seeds"] == "0"
+
+
+def test_a_single_target_has_no_mean(tmp_path):
+  write(tmp_path / "run")
+  (table,) = build(tmp_path, paper=reference.find_table("dmg", "2"))
+  assert tables.grid(table) == [["method", "seeds", "sketch", "paper"], ["dmg", "1", "70.00", "75.21"]]
+
+
+def test_a_mean_over_some_targets_says_so_and_is_not_put_beside_the_papers(tmp_path):
+  for target in ("photo", "sketch"):
+    write(tmp_path / target, target=target)
+  header, row = tables.grid(build(tmp_path, paper=reference.find_table("dmg", "2"))[0])
+  assert header[-2:] == ["mean of 2 of 4", "paper"] and row[-2:] == ["70.00", "-"]
+
+
+def test_data_sets_get_tables_of_their_own(tmp_path):
+  write(tmp_path / "pacs")
+  write(tmp_path / "domainnet", dataset="domainnet", domains=("clipart", "sketch", "quickdraw"))
+  write(tmp_path / "digits", dataset="digits", target="noisy", domains=("clean", "noisy"))
+  found = build(tmp_path, paper=reference.find_table("dmg", "1"))
+  assert [table.title.split(":")[0] for table in found] == ["digits", "domainnet", "pacs"]
+  assert [bool(table.paper) for table in found] == [False, True, True]
+
+
+def test_modes_are_rows(runs, capsys):
+  _, out, _ = printed(capsys, runs, "--modes=all")
+  labels = [line.split("  ")[0] for line in out.splitlines()[3:]]
+  assert labels == ["aggregate (default)", "dmg (pred_ens)", "dmg (mask_ens)"]
+  _, out, _ = printed(capsys, runs, "--modes=mask_ens")
+  assert "72.00 ± 2.08" in out and "aggregate" not in out
+
+
+def test_in_domain_accuracy_is_over_the_sources(tmp_path):
+  domains = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
+  write(tmp_path / "dmg", target="clipart", dataset="domainnet", domains=domains, source_test=True,
+        model__name="alexnet")
+  (table,) = build(tmp_path, in_domain=True, paper=reference.find_table("dmg", "5-bottom"))
+  assert tables.grid(table)[1:] == [["dmg (pred_ens)", "1", "50.00", "49.63"],
+                                    ["dmg (mask_ens)", "1", "49.00", "49.49"],
+                                    ["dmg (known)", "1", "54.00", "51.91"]]
+
+
+def test_group_by_makes_rows_of_a_sweep(tmp_path):
+  for weight in (10.0, 0.1, 1.0):
+    write(tmp_path / str(weight), algorithm__overlap_weight=weight, accuracy=weight / 20)
+  (table,) = build(tmp_path, group_by=["algorithm.overlap_weight"])
+  assert [row.label for row in table.rows] == [f"dmg, algorithm.overlap_weight={w}" for w in (0.1, 1.0, 10.0)]
+  assert [row.cells["sketch"].mean for row in table.rows] == pytest.approx([0.5, 5, 50])
+
+
+def test_sgd_is_compared_with_the_papers_sgd(tmp_path):
+  write(tmp_path / "a", "aggregate", dataset="domainnet", domains=("clipart", "sketch"))
+  write(tmp_path / "b", "aggregate", dataset="domainnet", domains=("clipart", "sketch"), optimizer__name="sgd")
+  (table,) = build(tmp_path, group_by=["optimizer.name"], paper=reference.find_table("dmg", "1"))
+  assert [row.cells["sketch"].paper for row in table.rows] == [39.41, 38.83]
+
+
+def test_averaged_masks_are_not_compared_with_averaged_predictions(tmp_path):
+  write(tmp_path / "a")
+  results = json.loads((tmp_path / "a" / "results.json").read_text())
+  results["config"]["algorithm"]["prediction"] = "mask_ens"
+  (tmp_path / "a" / "results.json").write_text(json.dumps(results))
+  assert tables.grid(build(tmp_path, paper=reference.find_table("dmg", "2"))[0])[1][-1] == "-"
+
+
+def test_targets_that_differ_in_config_are_noted(tmp_path):
+  write(tmp_path / "a", target="photo", steps=10)
+  write(tmp_path / "b", target="sketch", steps=20)
+  assert build(tmp_path)[0].notes == ("dmg: the targets' runs differ in steps (10, 20)",)
+
+
+def test_commands_are_printed_for_every_cell(runs, capsys):
+  _, out, _ = printed(capsys, runs, "--commands")
+  lines = [line for line in out.splitlines() if "python" in line]
+  assert len(lines) == 10
+  assert "dmg, sketch, seed 2: python -m dgjax.main --config.target=sketch --config.seed=2" in lines
+
+
+def differ(folder):
+  write(folder / "a", seed=0, algorithm__overlap_weight=0.1)
+  write(folder / "b", seed=1, algorithm__overlap_weight=1.0)
+
+
+def twice(folder):
+  write(folder / "a")
+  write(folder / "b")
+
+
+def broken(folder):
+  (folder / "a").mkdir()
+  (folder / "a" / "results.json").write_text("{")
+
+
+def incomplete(folder):
+  (folder / "a").mkdir()
+  (folder / "a" / "results.json").write_text('{"config": {}, "method": "dmg"}')
+
+
+def unfinished(folder):
+  (folder / "a").mkdir()
+  (folder / "a" / "config.json").write_text("{}")
+
+
+def unscored(folder):
+  write(folder / "a")
+  text = (folder / "a" / "results.json").read_text()
+  (folder / "a" / "results.json").write_text(text.replace('"target_accuracy": 0.7,', '"target_accuracy": null,'))
+
+
+def one(folder):
+  write(folder / "a")
+
+
+@pytest.mark.parametrize("make, arguments, message", [
+    (differ, [], "runs of dmg on sketch differ in algorithm.overlap_weight (0.1, 1.0): "
+                 "--group-by=algorithm.overlap_weight makes rows of them"),
+    (twice, [], "are the same run (seed 0): remove one"),
+    (broken, [], "results.json cannot be read"),
+    (incomplete, [], "a/results.json has no dataset"),
+    (unscored, [], "results.json has no target accuracy under source_val"),
+    (unfinished, [], "holds no finished run (no results.json), but 1 unfinished"),
+    (one, ["--selection=oracle"], "no selection rule 'oracle'"),
+    (one, ["--format=html"], "no format 'html'"),
+    (one, ["--group-by=algorithm.overlap"], "no run has the config key 'algorithm.overlap'"),
+    (one, ["--modes=mask_end"], "no run was scored in mode 'mask_end' (did you mean 'mask_ens'?)"),
+    (one, ["--modes=all", "--selection=last"], "in every mode at the step of source_val: --selection=source_val"),
+    (one, ["--in-domain"], "keeps no test split of it apart from training"),
+    (one, ["--paper=dmg:table9"], "dmg has no table 'table9' (known: 1, 2"),
+    (one, ["--paper=resnet"], "no published numbers of 'resnet'"),
+    (one, ["--format=csv", "--commands"], "--commands does not go with --format=csv"),
+    (one, ["--colour"], "unrecognized arguments: --colour"),
+])
+def test_errors_are_one_line(make, arguments, message, tmp_path, capsys):
+  make(tmp_path)
+  status, out, err = printed(capsys, tmp_path, *arguments)
+  assert status == 1 and out == "" and err.startswith("error: ") and err.count("\n") == 1
+  assert message in err
+
+
+def test_a_table_of_other_domains_is_refused(tmp_path, capsys):
+  write(tmp_path / "a", dataset="digits", target="noisy", domains=("clean", "noisy"))
+  status, _, err = printed(capsys, tmp_path, "--paper=dmg:2")
+  assert status == 1 and "is about art_painting, cartoon, photo, sketch; the runs' targets are noisy" in err
+  assert printed(capsys, tmp_path / "nothing")[2] == f"error: no folder {tmp_path / 'nothing'}\n"

@@ -1,0 +1,62 @@
+import importlib
+import pathlib
+import re
+
+import jax
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+  """Imports a benchmark as Python does that runs it: from its own folder."""
+  monkeypatch.syspath_prepend(str(BENCHMARKS))
+  return importlib.import_module
+
+
+def test_dmg_compares_training_steps_and_evaluations(script):
+  benchmark = script("dmg_step")
+  flags = benchmark.settings(["--model=smallnet", "--image_size=16", "--batch_size=4", "--eval_batch_size=4",
+                              "--repeats=3", "--warmup=1"])
+  header, names, step, evaluation = benchmark.report(flags).splitlines()
+  assert header.startswith(f"smallnet, 16 px, masks at 'paper', {jax.devices()[0].device_kind}, ")
+  assert header.endswith("medians of 3 alternating repetitions")
+  assert names.split() == ["aggregate", "dmg", "ratio", "quartiles", "target"]
+  for line, start in ((step, "training step, batch 4 "), (evaluation, "evaluation, 3 masks, batch 4 ")):
+    assert re.fullmatch(rf"{start} *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +1\.[\d]+", line)
+
+
+def test_rcl_compares_training_steps(script):
+  benchmark = script("rcl_step")
+  flags = benchmark.settings(["--model=smallnet", "--image_size=16", "--batch_size=4", "--repeats=3", "--warmup=1"])
+  header, names, step = benchmark.report(flags).splitlines()
+  assert header.startswith(f"smallnet, 16 px, range by batch, {jax.devices()[0].device_kind}, ")
+  assert names.split()[:2] == ["aggregate", "rcl"]
+  assert re.fullmatch(r"training step, batch 4 *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +1\.15", step)
+
+
+def test_crossgrad_is_compared_with_both_of_its_networks(script):
+  benchmark = script("crossgrad_step")
+  flags = benchmark.settings(["--model=convnet2", "--image_size=8", "--batch_size=4", "--repeats=3", "--warmup=1"])
+  header, names, step = benchmark.report(flags).splitlines()
+  assert header.startswith(f"convnet2, 8 px, {jax.devices()[0].device_kind}, ")
+  assert names.split()[:4] == ["2", "x", "ERM", "crossgrad"]
+  assert re.fullmatch(r"training step, batch 4 *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +2\.2", step)
+
+
+def test_drt_compares_training_steps_by_form(script):
+  benchmark = script("drt_step")
+  flags = benchmark.settings(["--model=smallnet", "--image_size=16", "--batch_size=2", "--repeats=3", "--warmup=1",
+                              "--variant=both", "--forms", "mixing", "kernel"])
+  header, names, *steps = benchmark.report(flags).splitlines()
+  assert header.startswith(f"smallnet, 16 px, float32, both, {jax.devices()[0].device_kind}, ")
+  assert names.split()[:2] == ["static", "dynamic"]
+  for line, form in zip(steps, ("mixing", "kernel"), strict=True):
+    assert re.fullmatch(rf"step by {form}, batch 2 *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +1\.15", line)
+
+
+def test_calls_alternate_and_ratios_are_of_pairs(script):
+  order = []
+  result = script("alternating").compare(lambda: order.append("a"), lambda: order.append("b"), repeats=3, warmup=1)
+  assert order == list("abbaabba") and result.ratios == tuple(sorted(result.ratios))

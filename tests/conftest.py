@@ -1,0 +1,19 @@
+"""Settings of every test: eight CPU devices, strict shapes, a cache of its own."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["DGJAX_CACHE"] = tempfile.mkdtemp(prefix="dgjax-tests-")
+atexit.register(shutil.rmtree, os.environ["DGJAX_CACHE"], ignore_errors=True)
+
+import jax
+from absl import flags
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# Many tests start from the same initial state, whose random draws take seconds to compile.
+jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["DGJAX_CACHE"], "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+flags.FLAGS.mark_as_parsed()  # grain and TFDS read absl flags, which only a command parses

@@ -1,0 +1,136 @@
+"""Small pieces that several tests build on."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dgjax.algorithms import ALGORITHMS
+from dgjax.models.network import Network
+from dgjax.optimizers import Group, Optimizer, Schedule
+
+CLASSES, DOMAINS = 4, 3
+
+
+def quick_init(key, shape, dtype=jnp.float32):
+  """Weights of variance 1 / fan-in that depend on the key; unlike random draws they compile in no time."""
+  offset = jax.random.key_data(key).astype(jnp.float32).sum() % 1000
+  wave = jnp.sin((jnp.arange(np.prod(shape)) + offset) * 12.9898) * np.sqrt(2 / np.prod(shape[:-1]))
+  return wave.reshape(shape).astype(dtype)
+
+
+class ConvStage(nn.Module):
+  """Convolution, BatchNorm, ReLU, pooling."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x, train):
+    x = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=quick_init)(x)
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+    return nn.avg_pool(nn.relu(x), (2, 2), (2, 2))
+
+
+class Pool(nn.Module):
+  """Mean over space."""
+
+  def __call__(self, x, train):
+    return x.mean((1, 2))
+
+
+class Head(nn.Module):
+  """Linear layer, after optional dropout."""
+
+  features: int
+  dropout: float = 0.0
+
+  @nn.compact
+  def __call__(self, x, train):
+    return nn.Dense(self.features, kernel_init=quick_init)(nn.Dropout(self.dropout, deterministic=not train)(x))
+
+
+class Flatten(nn.Module):
+  """All positions and channels in one row."""
+
+  def __call__(self, x, train):
+    return x.reshape(x.shape[0], -1)
+
+
+class Hidden(nn.Module):
+  """Linear layer and ReLU."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x, train):
+    return nn.relu(nn.Dense(self.features, kernel_init=quick_init)(x))
+
+
+def plain_network(classes: int = CLASSES) -> Network:
+  """Two linear layers: one example does not see another, as it does through BatchNorm."""
+  return Network(stages=(("flatten", Flatten), ("hidden", functools.partial(Hidden, 12)),
+                         ("fc", functools.partial(Head, classes))),
+                 masked={"paper": ("fc",), "code": ("fc",)}, features="flatten")
+
+
+def tiny_network(dropout: float = 0.0, classes: int = CLASSES) -> Network:
+  """Two convolutional stages and a linear one, for images of 8 pixels; masks on `stage2` and `fc`."""
+  return Network(stages=(("stage1", functools.partial(ConvStage, 8)), ("stage2", functools.partial(ConvStage, 16)),
+                         ("pool", Pool), ("fc", functools.partial(Head, classes, dropout))),
+                 masked={"paper": ("stage2", "fc"), "code": ("stage1", "stage2", "fc")}, features="pool",
+                 features_kernel="stage2/Conv_0/kernel")
+
+
+def optimizer(learning_rate: float = 1e-2, name: str = "adam") -> Optimizer:
+  """One group without decay."""
+  group = Group(name="default", pattern="", learning_rate=learning_rate, weight_decay=0.0, schedule=Schedule())
+  return Optimizer(name=name, groups=(group,))
+
+
+def make(name: str, network: Network | None = None, **settings):
+  """An algorithm on the tiny network."""
+  method = ALGORITHMS[name][0]
+  if method.needs_domain_network:
+    settings = {"domain_network": tiny_network(classes=DOMAINS)} | settings
+  return method(network=network or tiny_network(), optimizer=optimizer(), domains=DOMAINS, **settings)
+
+
+def batch(seed: int = 0, size: int = 16, side: int = 8) -> dict[str, np.ndarray]:
+  """Random images whose class can be learned, in domains that differ in brightness."""
+  rng = np.random.default_rng(seed)
+  label, domain = rng.integers(0, CLASSES, size), rng.integers(0, DOMAINS, size)
+  image = rng.normal(size=(size, side, side, 3)) * 0.3 + domain[:, None, None, None] * 0.5
+  image[np.arange(size), label] += 2  # a bright row tells the class
+  return {"image": image.astype(np.float32), "label": label.astype(np.int32), "domain": domain.astype(np.int32)}
+
+
+def both(seed: int = 0, size: int = 16, target_size: int = 12) -> dict[str, dict[str, np.ndarray]]:
+  """A batch for a method that adapts."""
+  return {"source": batch(seed, size), "target": {"image": batch(seed + 1000, target_size)["image"] + 0.7}}
+
+
+def batch_for(algorithm, seed: int = 0):
+  """A batch as the method takes it."""
+  return both(seed) if algorithm.adapts else batch(seed)
+
+
+def start(algorithm, seed: int = 0):
+  """A fresh state."""
+  return jax.jit(algorithm.init)(jax.random.key(seed), batch_for(algorithm))
+
+
+def trained(algorithm, steps: int = 5, seed: int = 0):
+  """A state after a few steps, so that masks, heads and statistics have moved apart."""
+  state, update = start(algorithm, seed), jax.jit(algorithm.update)
+  for i in range(steps):
+    state, _ = update(state, batch_for(algorithm, i))
+  return state
+
+
+def same(a, b) -> bool:
+  """Whether two pytrees hold the same bits."""
+  data = lambda x: np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)  # noqa: E731
+  return jax.tree.structure(a) == jax.tree.structure(b) and all(
+      np.array_equal(data(x), data(y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))

@@ -1,0 +1,164 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dgjax import ops
+from dgjax.ops import convolution
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def normal(seed, *shape):
+  return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def close(ours, theirs, tolerance=1e-5):
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    assert a.shape == b.shape and a.dtype == b.dtype
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    np.testing.assert_allclose(a, b, atol=tolerance * (np.abs(b).max() + 1e-6), rtol=0)
+
+
+def convolve(op, strides=(1, 1), padding="SAME", dilation=(1, 1), groups=1):
+  return functools.partial(op, window_strides=strides, padding=padding, rhs_dilation=dilation, dimension_numbers=LAYOUT,
+                           feature_group_count=groups)
+
+
+def gradients(f):
+  return jax.grad(lambda x, w: (f(x, w).astype(jnp.float32) ** 3).sum(), (0, 1))
+
+
+def second(f):
+  return jax.grad(lambda x, w: sum((g ** 2).sum() for g in gradients(f)(x, w)), (0, 1))
+
+
+@st.composite
+def cases(draw):
+  groups = draw(st.sampled_from([1, 1, 2, 3]))
+  kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+  dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+  strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+  padding = draw(st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2))
+  size = [draw(st.integers(max(1, (k - 1) * d + 1 - sum(p)), 12))
+          for k, d, p in zip(kernel, dilation, padding, strict=True)]
+  channels, filters = groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 9))
+  shapes = (draw(st.integers(1, 5)), *size, channels), (*kernel, channels // groups, filters)
+  return shapes, {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1e-2)])
+def test_as_lax(backend, dtype, tolerance):
+  @settings(max_examples=5, deadline=None, derandomize=True, database=None)
+  @given(cases())
+  def check(case):
+    (images, kernel), geometry = case
+    x, w = normal(0, *images).astype(dtype), normal(1, *kernel).astype(dtype)
+    y, pull = jax.vjp(convolve(ops.conv_general_dilated, **geometry), x, w)
+    exact, pull_exact = jax.vjp(convolve(lax.conv_general_dilated, **geometry), x, w)
+    close(y, exact, tolerance)
+    dy = normal(2, *y.shape).astype(dtype)
+    close(pull(dy), pull_exact(dy), tolerance)
+  check()
+
+
+def test_the_blocked_forms(backend):
+  for size, kernel, strides in [((8, 9, 9, 16), (5, 5, 16, 8), (1, 1)), ((8, 9, 8, 3), (3, 3, 3, 8), (2, 2)),
+                                ((4, 8, 8, 6), (1, 1, 6, 4), (2, 2))]:
+    x, w = normal(0, *size), normal(1, *kernel)
+    ours, lax_ = (convolve(op, strides) for op in (ops.conv_general_dilated, lax.conv_general_dilated))
+    close(jax.jit(ours)(x, w), lax_(x, w))
+    close(jax.jit(gradients(ours))(x, w), gradients(lax_)(x, w))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients_of_gradients(backend, groups):
+  x, w = normal(0, 3, 7, 6, 4), normal(1, 3, 2, 4 // groups, 6)
+  ours, lax_ = (convolve(op, (2, 1), groups=groups) for op in (ops.conv_general_dilated, lax.conv_general_dilated))
+  close(jax.jit(second(ours))(x, w), second(lax_)(x, w), 1e-4)
+  close(jax.jvp(gradients(ours), (x, w), (w.sum() * x, w * w)), jax.jvp(gradients(lax_), (x, w), (w.sum() * x, w * w)),
+        1e-4)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (1, 3)])
+def test_vmap(backend, axes):
+  x, w = normal(0, 3, 7, 6, 4), normal(1, 3, 3, 4, 5)
+  xs = x if axes[0] is None else jnp.stack([x, 2 * x, x + 1], axes[0])
+  ws = w if axes[1] is None else jnp.stack([w, w - 1, 3 * w], axes[1])
+  ours, lax_ = (convolve(op) for op in (ops.conv_general_dilated, lax.conv_general_dilated))
+  for derived in (gradients, second):
+    close(jax.jit(jax.vmap(derived(ours), axes))(xs, ws), jax.jit(jax.vmap(derived(lax_), axes))(xs, ws), 1e-4)
+  def total(f):
+    return jax.grad(lambda x, w: (jax.vmap(f, axes)(x, w) ** 2).sum(), (0, 1))
+  close(total(ours)(xs, ws), total(lax_)(xs, ws))
+
+
+def test_vmap_twice(backend):
+  x, w = normal(0, 2, 3, 2, 6, 6, 4), normal(1, 2, 3, 3, 4, 5)
+  def both(op):
+    return jax.vmap(jax.vmap(gradients(convolve(op)), (0, None)))(x, w)
+  close(both(ops.conv_general_dilated), both(lax.conv_general_dilated))
+
+
+def test_scan_and_checkpoint(backend):
+  x, w = normal(0, 2, 6, 6, 4), normal(1, 3, 3, 3, 4, 4) * 0.2
+
+  def loss(op):
+    layer = jax.checkpoint(lambda h, w: (jnp.tanh(convolve(op)(h, w)), None))
+    return lambda x, w: (lax.scan(layer, x, w)[0] ** 2).sum()
+  def value(op):
+    return jax.jit(jax.value_and_grad(loss(op), (0, 1)))(x, w)
+  close(value(ops.conv_general_dilated), value(lax.conv_general_dilated))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_on_several_devices(backend, count):
+  mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+  x, w = normal(0, 8, 9, 9, 16), normal(1, 5, 5, 16, 8)
+
+  def loss(w, x):
+    y = convolve(ops.conv_general_dilated, (2, 2))(x, w)
+    return (ops.max_pool(y, (3, 3), (2, 2), "SAME") ** 2).mean()
+  exact = jax.jit(jax.grad(loss))(w, x)
+  step = jax.jit(jax.grad(loss))
+  sharded = jax.device_put(w, NamedSharding(mesh, P())), jax.device_put(x, NamedSharding(mesh, P("data")))
+  compiled = step.lower(*sharded).compile().as_text()
+  assert "all-gather" not in compiled
+  assert ("dgjax_native" in compiled) == (backend == "native" and count == 1)
+  close(step(*sharded), exact)
+
+  def mapped(f, **options):
+    return jax.jit(jax.shard_map(lambda w, x: lax.pmean(f(w, x), "data"), mesh=mesh, in_specs=(P(), P("data")),
+                                 out_specs=P(), **options))
+  close(jax.jit(jax.grad(mapped(loss)))(w, x), exact)
+  close(mapped(jax.grad(loss), check_vma=False)(w, x), exact)
+  parallel = jax.pmap(lambda w, x: lax.pmean(jax.grad(loss)(w, x), "data"), "data", in_axes=(None, 0),
+                      devices=jax.devices()[:count])
+  close(parallel(w, x.reshape(count, -1, *x.shape[1:]))[0], exact)
+
+
+def test_what_is_not_ours_is_lax_s():
+  x, w = normal(0, 2, 5, 4), normal(1, 3, 4, 6)
+  for f in (lambda op: op(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")),
+            lambda op: op(x[None], w[None], (1, 1), [(1, 1)] * 2, lhs_dilation=(2, 1), dimension_numbers=LAYOUT),
+            lambda op: op(x[None].transpose(0, 3, 1, 2), w[None].transpose(3, 2, 0, 1), (1, 1), "SAME")):
+    close(f(ops.conv_general_dilated), f(lax.conv_general_dilated))
+  assert "dgjax" not in str(jax.make_jaxpr(lambda x: ops.conv_general_dilated(
+      x, w[None], (1, 1), [(1, 1)] * 2, lhs_dilation=(2, 1), dimension_numbers=LAYOUT))(x[None]))
+
+
+def test_negative_padding_falls_back(backend):
+  x, w = normal(0, 2, 6, 6, 4), normal(1, 3, 3, 4, 5)
+  ours, lax_ = (convolve(op, padding=((-1, 0), (1, 0))) for op in (ops.conv_general_dilated, lax.conv_general_dilated))
+  close(jax.jit(gradients(ours))(x, w), gradients(lax_)(x, w))
+
+
+def test_output_size():
+  assert convolution.output_size((7, 8), (3, 2), (2, 3), ((1, 1), (0, 1)), (1, 2)) == (4, 3)

@@ -1,0 +1,41 @@
+import pytest
+
+from dgjax import reference
+from dgjax.algorithms import ALGORITHMS
+from dgjax.models import NETWORKS
+from dgjax.reference import crossgrad
+
+ANGLES = crossgrad.TABLES["9"].columns
+
+
+def cell(table, network, header, column="Test"):
+  return reference.lookup("crossgrad", table=table, row=(network, header), column=column)
+
+
+@pytest.mark.parametrize("table", crossgrad.TABLES.values(), ids=crossgrad.TABLES)
+def test_every_row_has_every_column_and_a_network_of_ours(table):
+  for (network, _), numbers in table.rows.items():
+    assert network in NETWORKS and len(numbers) == len(table.columns) and all(68 < n < 99 for n in numbers)
+
+
+def test_what_the_text_says_of_the_numbers():
+  # Section 4.1: CrossGrad is ahead on every data set and architecture.
+  for name in ("4-speech", "5-fonts", "5-handwriting"):
+    for network in {network for network, _ in crossgrad.TABLES[name].rows}:
+      rows = {header: n for (net, header), (n,) in crossgrad.TABLES[name].rows.items() if net == network}
+      assert max(rows, key=rows.get) == "CrossGrad"
+  # Section 4.3: beaten in two angles alone, the extremes.
+  best = {angle: max(crossgrad.TABLES["9"].rows, key=lambda row, a=angle: cell("9", *row, a))[1] for angle in ANGLES}
+  assert [angle for angle, header in best.items() if header != "CrossGrad"
+          and cell("9", "convnet2", header, angle) > cell("9", "convnet2", "CrossGrad", angle)] == ["M0", "M75"]
+
+
+def test_rows_are_found_by_our_names():
+  assert crossgrad.TABLES["9"].find_row("convnet2", "crossgrad") == ("convnet2", "CrossGrad")
+  assert crossgrad.TABLES["5-fonts"].find_row("lenet3", "aggregate") == ("lenet3", "Baseline")
+  assert crossgrad.TABLES["5-fonts"].column_of("unseen") == "Test"
+  assert crossgrad.TABLES["9"].column_of("M15") == "M15"
+
+
+def test_every_method_name_is_one_of_ours():
+  assert set(crossgrad.METHODS) <= set(ALGORITHMS)

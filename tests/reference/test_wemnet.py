@@ -1,0 +1,64 @@
+import pytest
+
+from dgjax import reference
+from dgjax.algorithms import ALGORITHMS
+from dgjax.reference import wemnet
+
+OFFICE, VISDA = "ResNet-50", "ResNet-101"
+
+
+def average(table, header, network=OFFICE):
+  return reference.lookup("wemnet", table=table, row=(network, header), column="Avg")
+
+
+@pytest.mark.parametrize("number,rows,columns", [("1", 9, 7), ("2", 7, 13), ("3", 4, 7), ("4", 4, 7)])
+def test_every_row_has_every_column(number, rows, columns):
+  table = wemnet.TABLES[number]
+  assert len(table.rows) == rows and len(table.columns) == columns
+  assert all(len(row) == columns and all(0 <= value <= 100 for value in row) for row in table.rows.values())
+
+
+@pytest.mark.parametrize("number,near", [("1", 0.1), ("2", 0.1), ("3", 0.1), ("4", 0.01)])
+def test_averages_are_those_of_their_rows(number, near):
+  for (_, header), (*values, mean) in wemnet.TABLES[number].rows.items():
+    printed_too_low = 4.2 if number == "2" and header.startswith("WEMNet") else 0
+    assert sum(values) / len(values) - printed_too_low == pytest.approx(mean, abs=near), header
+
+
+def test_what_the_text_says_of_the_numbers():
+  # Section 3.3: gains of WEMNet over DANN, and of the one on MSTN over MSTN.
+  assert average("1", "WEMNet") - average("1", "DANN [2]") == pytest.approx(4.9)
+  assert average("1", "WEMNet+") - average("1", "MSTN* [7]") == pytest.approx(2.1)
+  assert average("2", "WEMNet", VISDA) - average("2", "DANN [2]", VISDA) == pytest.approx(18.0)
+  assert average("2", "WEMNet+", VISDA) - average("2", "MSTN* [7]", VISDA) == pytest.approx(9.6)
+  # Section 3.4: DIM alone adds 3.3; SEM's "additional" 3.4 is over neither.
+  assert average("3", "DIM") - average("3", "neither") == pytest.approx(3.3)
+  assert average("3", "SEM") - average("3", "neither") == pytest.approx(3.4)
+
+
+def test_tables_agree_with_each_other():
+  office, modules = wemnet.TABLES["1"], wemnet.TABLES["3"]
+  assert office.rows[OFFICE, "DANN [2]"] == modules.rows[OFFICE, "neither"]
+  assert office.rows[OFFICE, "WEMNet"] == modules.rows[OFFICE, "DIM, SEM"]
+
+
+def test_the_domain_error_is_lower_without_the_domains_part():
+  rows = wemnet.TABLES["4"].rows
+  for domain in ("Source", "Target"):
+    pairs = zip(rows[OFFICE, f"{domain} without"], rows[OFFICE, f"{domain} with"], strict=True)
+    assert all(without < with_ for without, with_ in pairs)
+
+
+def test_rows_are_found_by_our_names():
+  assert wemnet.TABLES["1"].find_row("resnet50", "wemnet") == (OFFICE, "WEMNet")
+  assert wemnet.TABLES["2"].find_row("resnet101", "wemnet", "mstn") == (VISDA, "WEMNet+")
+  assert wemnet.TABLES["2"].find_row("resnet101", "aggregate") == (VISDA, "ResNet-101 [11]")
+  assert wemnet.TABLES["3"].find_row("resnet50", "wemnet", "sem") == (OFFICE, "SEM")
+  assert wemnet.TABLES["1"].find_row("resnet18", "wemnet") is None
+
+
+def test_every_row_header_is_there():
+  headers = {header for table in wemnet.TABLES.values() for _, header in table.rows}
+  assert {header for names in (wemnet.METHODS | wemnet.MODULES).values() for header in names} <= headers
+  assert {"aggregate", "dann", "mstn", "wemnet"} <= ALGORITHMS.keys() & {
+    name.partition("/")[0] for name in wemnet.METHODS}

@@ -1,0 +1,98 @@
+"""A run that was killed at any point and started again gives the numbers of one that never was."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import orbax.checkpoint as ocp
+import pytest
+from helpers import same
+
+from dgjax.recorder import read_lines
+
+ROOT = pathlib.Path(__file__).parents[1]
+STEPS = 40
+
+# Runs the command, and sends itself a signal at a point: at a training step, while a checkpoint is being written, or in
+# the middle of an evaluation.
+CHILD = """
+import os, sys
+from dgjax import main, train
+
+point, step, number = sys.argv.pop(1).split(":")
+step, number = int(step), int(number)
+stop = lambda: os.kill(os.getpid(), number)
+
+if point == "step":
+  original = train.Recorder.train
+  def record(self, at, metrics):
+    original(self, at, metrics)
+    if at == step:
+      stop()
+  train.Recorder.train = record
+elif point == "save":
+  original = train.Checkpoints.save
+  def save(self, at, *args, **kwargs):
+    original(self, at, *args, **kwargs)
+    if at == step:
+      stop()
+  train.Checkpoints.save = save
+elif point == "evaluation":
+  original = train.evaluate
+  def evaluate(evaluator, *args):
+    stop()
+    return original(evaluator, *args)
+  train.evaluate = evaluate
+main.console()
+"""
+
+
+def run(workdir, point="none:0:0"):
+  arguments = ["--config=configs/dmg_digits.py", f"--workdir={workdir}", "--config.target=plain",
+               f"--config.steps={STEPS}", "--config.eval_every=10", "--config.log_every=4", "--config.batch_size=16"]
+  environment = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": f"{os.environ['DGJAX_CACHE']}/resume-xla"}
+  return subprocess.run([sys.executable, "-c", CHILD, point, *arguments], cwd=ROOT, env=environment, text=True,
+                        capture_output=True, check=False)
+
+
+def final_state(workdir):
+  with ocp.CheckpointManager(workdir / "checkpoints") as manager:
+    return manager.restore(STEPS, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
+
+
+def losses(workdir):
+  return [(line["step"], line["train/loss"]) for line in read_lines(workdir / "metrics.jsonl") if "train/loss" in line]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("whole")
+  result = run(workdir)
+  assert result.returncode == 0, result.stderr
+  return workdir
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # orbax: restoring without a target's shardings
+def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path):
+  kill, terminate = signal.SIGKILL.value, signal.SIGTERM.value
+  for point, status in [(f"step:7:{kill}", -kill), (f"step:13:{kill}", -kill), (f"save:20:{kill}", -kill),
+                        (f"step:23:{terminate}", 75), (f"evaluation:0:{terminate}", 75), (f"save:30:{kill}", -kill)]:
+    result = run(tmp_path, point)
+    assert result.returncode == status, (point, result.stderr)
+  assert run(tmp_path).returncode == 0
+  assert [step for step, _ in losses(tmp_path)] == list(range(1, STEPS + 1))
+  assert losses(tmp_path) == losses(uninterrupted)
+  assert same(final_state(tmp_path), final_state(uninterrupted))
+  ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, uninterrupted))
+  for key in ("selection", "accuracy", "mask_matrix", "overlap", "report"):
+    assert ours[key] == theirs[key]
+
+
+def test_a_stopped_run_says_so_and_saves_at_once(tmp_path):
+  result = run(tmp_path, f"step:3:{signal.SIGINT.value}")
+  assert result.returncode == 75
+  assert "stopped and saved at step 3" in result.stderr
+  assert (tmp_path / "checkpoints" / "3").is_dir()

@@ -1,0 +1,275 @@
+import dataclasses
+import json
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import tiny_network
+
+from dgjax import config, data, models, ops, train
+from dgjax.analysis import figures, runs
+from dgjax.errors import UserError
+from dgjax.evaluation import selection
+from dgjax.recorder import read_lines
+
+DIGITS = str(pathlib.Path(__file__).parents[1] / "configs" / "dmg_digits.py")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+  """The tiny network under smallnet's name, and one device: the loop is what is tested here."""
+  monkeypatch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
+
+
+def settings(*overrides):
+  return config.load(DIGITS, ["--config.target=plain", "--config.devices=1", "--config.steps=6",
+                              "--config.eval_every=3", "--config.log_every=2", "--config.batch_size=16", *overrides])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A finished run of DMG: its folder and results."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
+    folder = tmp_path_factory.mktemp("run")
+    return folder, train.run(settings(), folder, "the command")
+
+
+def test_the_run_folder(finished):
+  folder, results = finished
+  assert json.loads((folder / "results.json").read_text()) == results
+  assert json.loads((folder / "config.json").read_text())["target"] == "plain"
+  assert list(folder.glob("events.*")) and (folder / "checkpoints" / "6").is_dir()
+  with np.load(folder / "masks.npz") as masks:
+    assert {name: value.shape for name, value in masks.items()} == {"stage2": (3, 8), "fc": (3, 16)}
+    assert all((value > 0).all() and (value < 1).all() for value in masks.values())
+  lines = read_lines(folder / "metrics.jsonl")
+  assert [line["step"] for line in lines if "train/loss" in line] == [1, 2, 3, 4, 5, 6]
+  assert all("step" in line for line in lines)
+
+
+def test_results(finished):
+  folder, results = finished
+  assert (results["method"], results["dataset"], results["target"], results["seed"], results["step"]) == (
+      "dmg", "digits", "plain", 0, 6)
+  assert results["sources"] == ["inverted", "colour", "turned"] and results["command"] == "the command"
+  history = selection.history(read_lines(folder / "metrics.jsonl"), results["sources"], "plain")
+  assert [entry["step"] for entry in history] == [3, 6]
+  assert results["selection"] == selection.select(history)
+  assert set(results["accuracy"]) == {"pred_ens", "prob_ens", "mask_ens", "known", "known_greedy"}
+  assert set(results["accuracy"]["pred_ens"]) == {"inverted", "colour", "turned", "plain"}
+  assert set(results["accuracy"]["known"]) == {"inverted", "colour", "turned"}  # an unseen domain has no mask
+  chosen = results["selection"]["source_val"]
+  assert results["report"] == {"rule": "source_val", "step": chosen["step"]}
+  assert results["accuracy"]["pred_ens"]["plain"] == chosen["target_accuracy"]  # the state of that very step was scored
+  matrix = results["mask_matrix"]
+  assert matrix["masks"] == ["inverted", "colour", "turned", "combined"] and matrix["split"] == "test"
+  assert np.shape(matrix["accuracy"]) == (4, 4)
+  assert matrix["accuracy"][3][3] == chosen["target_accuracy"]
+  assert 0 <= results["overlap"]["iou/mean"] <= 1
+
+
+def test_a_finished_run_is_not_run_again(finished, monkeypatch):
+  folder, results = finished
+  monkeypatch.setattr(data, "load", None)
+  assert train.run(settings(), folder) == results
+
+
+def test_another_config_in_the_same_folder_is_refused(finished):
+  folder, _ = finished
+  with pytest.raises(UserError, match=r"another config \(algorithm\.overlap_weight: 0\.1 -> 1\.0; seed: 0 -> 1\)"):
+    train.run(settings("--config.seed=1", "--config.algorithm.overlap_weight=1"), folder)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
+  with pytest.raises(UserError, match=r"train/\w+ is (nan|inf) at step \d+: lower optimizer\.learning_rate"):
+    train.run(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1", "--config.log_every=100"),
+              tmp_path)
+  good = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+  steps = [line["step"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line]
+  assert steps[-1] == good and not (tmp_path / "results.json").exists()
+
+
+def test_report_of_the_last_step_and_a_method_without_masks(tmp_path):
+  c = settings("--config.algorithm.name=aggregate", "--config.report=last", "--config.steps=4", "--config.eval_every=2")
+  results = train.run(c, tmp_path)
+  assert results["report"] == {"rule": "last", "step": 4} and results["method"] == "aggregate"
+  assert "mask_matrix" not in results and "overlap" not in results and not (tmp_path / "masks.npz").exists()
+  assert set(results["accuracy"]) == {"default"}
+
+
+def test_training_ends_early_where_validation_is_good_enough(tmp_path):
+  c = settings("--config.algorithm.name=aggregate", "--config.early_stop=0.01")
+  results = train.run(c, tmp_path)
+  assert results["step"] == 3 and results["selection"]["last"]["source_accuracy"] >= 0.01
+  (tmp_path / "results.json").unlink()  # as if it had been killed between the last save and the report
+  assert train.run(c, tmp_path) == results
+  assert not train.reached({"last": {"step": 3, "source_accuracy": 0.94}}, 3, 0.95)
+  assert not train.reached({"last": {"step": 3, "source_accuracy": 0.99}}, 3, 0.0)
+
+
+def test_a_checkpoint_of_another_backend_is_noted(tmp_path, monkeypatch, caplog):
+  def stop(*_):
+    raise train.Preempted
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train, "due", stop)  # at the top of the loop: nothing was trained yet
+    with pytest.raises(train.Preempted):
+      train.run(settings(), tmp_path)
+  monkeypatch.setattr(ops, "backend", lambda: "another")
+  monkeypatch.setattr(train, "due", stop)
+  with pytest.raises(train.Preempted), caplog.at_level("WARNING", "dgjax"):
+    train.run(settings(), tmp_path)
+  assert "goes on with another" in caplog.text
+
+
+@pytest.mark.parametrize("override,message", [
+    ("--config.target=plane", r"config\.target is 'plane'.*\(did you mean 'plain'"),
+    ("--config.sources=inverted,colours", r"config\.sources is 'colours'.*\(did you mean 'colour'"),
+    ("--config.sources=inverted,plain", "config.sources names 'plain', which is the target")])
+def test_wrong_domains_are_named(tmp_path, override, message):
+  with pytest.raises(UserError, match=message):
+    train.run(settings(override), tmp_path)
+
+
+def test_chosen_sources_stay_in_the_data_sets_order(tmp_path):
+  c = settings("--config.sources=turned, inverted")
+  assert train.source_domains(c, data.load(c.data, 0)) == ("inverted", "turned")
+
+
+FONTS = ("--config.data.name=fonts", "--config.data.characters=AB", "--config.data.per_character=1",
+         "--config.target=unseen")
+
+
+def test_a_data_set_of_many_domains(tmp_path):
+  """Fonts stand in for the source domains in training; validation fonts are new, and predicted as such."""
+  results = train.run(settings(*FONTS), tmp_path)
+  assert (results["sources"], results["target"]) == (["seen"], "unseen") and len(results["groups"]) == 14
+  with np.load(tmp_path / "masks.npz") as masks:
+    assert masks["fc"].shape == (14, 16)  # a mask a font
+  assert set(results["accuracy"]["pred_ens"]) == {"unseen"} and "known" not in results["accuracy"]
+  matrix = results["mask_matrix"]
+  assert matrix["masks"] == [*results["groups"], "combined"] and matrix["split"] == "val"
+  assert np.shape(matrix["accuracy"]) == (15, 2)
+  val = [line["val/seen/accuracy"] for line in read_lines(tmp_path / "metrics.jsonl") if "val/seen/accuracy" in line]
+  chosen = results["selection"]["source_val"]
+  assert matrix["accuracy"][14] == [chosen["source_accuracy"], chosen["target_accuracy"]]
+  assert len(val) == 2 and max(val) == chosen["source_accuracy"]
+  loaded = runs.load(tmp_path)
+  assert loaded.algorithm.domains == 14
+  assert figures.save_all(tmp_path, results)
+
+
+def test_domains_that_cannot_be_what_they_are_asked_to(tmp_path):
+  with pytest.raises(UserError, match=r"config\.target is 'seen', which fonts has for another use: use unseen"):
+    train.run(settings(*FONTS, "--config.target=seen"), tmp_path)
+  with pytest.raises(UserError, match=r"config\.sources is 'unseen', which fonts has for another use: use seen"):
+    train.run(settings(*FONTS, "--config.sources=unseen"), tmp_path / "other")
+
+
+def test_the_shape_of_a_prepared_batch():
+  alone, both = (train.batch_shapes((98, 40, 1), adapts) for adapts in (False, True))
+  assert alone["image"].shape == both["target"]["image"].shape == (2, 98, 40, 1)
+  assert both["source"] == alone and both.keys() == {"source", "target"} and both["target"].keys() == {"image"}
+
+
+def test_when_evaluations_are_due():
+  by_steps = [step for step in range(11) if train.due(step, 10, 4, 3.0)]
+  by_epochs = [step for step in range(11) if train.due(step, 10, 0, 2.5)]
+  assert by_steps == [4, 8, 10] and by_epochs == [3, 5, 8, 10]
+
+
+def test_images_are_normalised_on_the_device():
+  class Dataset:
+    mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
+
+  prepare = train.normaliser(Dataset)
+  pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3)).astype(np.uint8)
+  expected = (pixels / 255 - np.array(Dataset.mean)) / np.array(Dataset.std)
+  np.testing.assert_allclose(prepare({"image": jnp.asarray(pixels)})["image"], expected, atol=1e-6)
+  features = np.random.default_rng(0).normal(size=(2, 3, 3, 3)).astype(np.float32)  # arrays are not divided by 255
+  expected = (features - np.array(Dataset.mean)) / np.array(Dataset.std)
+  np.testing.assert_allclose(prepare({"image": jnp.asarray(features)})["image"], expected, atol=1e-6)
+
+
+def adapting(*overrides):
+  return config.load(str(pathlib.Path(DIGITS).with_name("mstn_digits.py")), [
+      "--config.target=turned", "--config.devices=1", "--config.steps=4", "--config.eval_every=2",
+      "--config.log_every=1", "--config.batch_size=16", "--config.target_batch_size=8", *overrides])
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+  """A finished run of a method that adapts: its folder and results."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
+    folder = tmp_path_factory.mktemp("adapted")
+    return folder, train.run(adapting(), folder)
+
+
+def losses(folder):
+  return [line["train/loss"] for line in read_lines(folder / "metrics.jsonl") if "train/loss" in line]
+
+
+def test_a_run_that_adapts(adapted):
+  folder, results = adapted
+  assert results["report"] == {"rule": "last", "step": 4} and results["config"]["report"] == "last"
+  assert results["sources"] == ["plain", "inverted", "colour"] and results["target"] == "turned"
+  assert set(results["selection"]) == {"source_val", "last", "target_oracle"}
+  assert len(losses(folder)) == 4
+  loaded = runs.load(folder)
+  assert (loaded.rule, loaded.step) == ("last", 4) and loaded.state.extra["target"].shape == (10, 16)
+  assert jnp.any(loaded.state.extra["target"])
+
+
+def test_the_targets_labels_change_no_loss(adapted, tmp_path, monkeypatch):
+  """Labels of the target's training images are other ones; only what it is scored on is as it was."""
+  original = data.load
+
+  def load(*arguments):
+    dataset = original(*arguments)
+
+    class Relabelled(data.dataset.Source):
+      def image(self, index):
+        image, label = super().image(index)
+        return image, (label + 1 + index) % 10
+
+    def opener(domain, split):
+      source = dataset.opener(domain, split)
+      if (domain, split) == ("turned", "train"):
+        source.__class__ = Relabelled
+      return source
+
+    return dataclasses.replace(dataset, opener=opener)
+
+  monkeypatch.setattr(data, "load", load)
+  folder, results = adapted
+  changed = train.run(adapting(), tmp_path)
+  assert losses(tmp_path) == losses(folder) and changed["selection"] == results["selection"]
+
+
+def test_a_run_that_adapts_goes_on_where_it_stopped(adapted, tmp_path, monkeypatch):
+  folder, results = adapted
+
+  def stop(*_):
+    raise train.Preempted
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train, "reached", lambda selection, step, threshold: step == 3 and stop())
+    with pytest.raises(train.Preempted):
+      train.run(adapting(), tmp_path)
+  assert len(losses(tmp_path)) == 3
+  assert train.run(adapting(), tmp_path)["selection"] == results["selection"]
+  assert losses(tmp_path) == losses(folder)
+
+
+def test_the_rule_that_is_reported_follows_the_method():
+  assert settings("--config.algorithm.name=mstn").report == "last"
+  assert settings("--config.algorithm.name=mstn", "--config.report=source_val").report == "source_val"
+  assert adapting("--config.algorithm.name=aggregate").report == "source_val"
+
+
+def test_a_target_batch_that_does_not_divide(tmp_path):
+  with pytest.raises(UserError, match="target_batch_size 9 does not divide among 2 devices: use 8 or 10"):
+    train.run(adapting("--config.target_batch_size=9", "--config.devices=2"), tmp_path)

@@ -1,0 +1,89 @@
+"""Two methods' training steps and evaluations, timed in turn in one process.
+
+The functions are the training loop's own: `parallel.update` with the state donated, and `Evaluator` in the mode that
+the target is scored in. Calls alternate, and the order within a pair alternates too, so that whatever else the machine
+does falls on both; a ratio is the median of the pairs' ratios.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dgjax import algorithms, parallel, train
+from dgjax.data.dataset import Dataset
+from dgjax.evaluation.accuracy import Evaluator
+
+
+def images(rows: int, side: int, classes: int, domains: int) -> dict[str, np.ndarray]:
+  """A batch of noise; what is in the images does not change what they cost."""
+  rng = np.random.default_rng(0)
+  return {"image": rng.integers(0, 256, (rows, side, side, 3), np.uint8),
+          "label": rng.integers(0, classes, rows, np.int32), "domain": rng.integers(0, domains, rows, np.int32),
+          "mask": np.ones(rows, bool)}
+
+
+def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+  """Makes a config's training step and its evaluation of one batch, each a function that waits for its result."""
+  algorithm = algorithms.build(c, classes=classes, domains=domains, steps_per_epoch=100.0, steps=1000)
+  dataset = Dataset(name="noise", domains=tuple("abcdef"[:domains]), classes=tuple("0123456789"[:classes]), splits={},
+                    source_test=True, mean=(0.5,) * 3, std=(0.25,) * 3, channels=3, opener=lambda domain, split: None)
+  layout = parallel.make("jit", 1, c.batch_size)
+  prepare = train.normaliser(dataset)
+  update, evaluator = layout.update(algorithm, prepare), Evaluator(algorithm, layout, prepare)
+  batch = images(c.batch_size, c.data.image_size, classes, domains)
+  del batch["mask"]
+  placed, scored = layout.place(batch), images(c.eval_batch_size, c.data.image_size, classes, domains)
+  state = train.first_state(c, algorithm, layout, dataset)
+
+  def step() -> Any:
+    nonlocal state
+    state, metrics = update(state, placed)
+    return jax.block_until_ready((state, metrics))
+
+  def evaluate() -> Any:
+    return evaluator.accuracy(state, [scored], modes=[algorithm.prediction])
+
+  return step, evaluate
+
+
+def seconds(call: Callable[[], Any]) -> float:
+  start = time.perf_counter()
+  call()
+  return time.perf_counter() - start
+
+
+class Comparison(NamedTuple):
+  """Median seconds of two calls, and the quartiles over pairs of second / first."""
+
+  first: float
+  second: float
+  ratios: tuple[float, float, float]
+
+  def line(self, what: str, target: float) -> str:
+    """A row of the table: what was measured, the two times, the ratio and the ratio that is aimed at."""
+    low, ratio, high = self.ratios
+    return (f"{what:<32}{1e3 * self.first:>9.1f} ms{1e3 * self.second:>9.1f} ms{ratio:>8.3f}"
+            f"{f'{low:.3f}-{high:.3f}':>16}{target:>8}")
+
+
+def header(first: str, second: str) -> str:
+  """The head of the table that `Comparison.line` makes rows of."""
+  return f"{'':<32}{first:>12}{second:>12}{'ratio':>8}{'quartiles':>16}{'target':>8}"
+
+
+def compare(first: Callable[[], Any], second: Callable[[], Any], repeats: int, warmup: int) -> Comparison:
+  """Times two calls in turn."""
+  pairs = []
+  for i in range(warmup + repeats):
+    if i % 2:
+      b, a = seconds(second), seconds(first)
+    else:
+      a, b = seconds(first), seconds(second)
+    if i >= warmup:
+      pairs.append((a, b))
+  a, b = np.median(pairs, axis=0)
+  low, middle, high = np.quantile([b / a for a, b in pairs], [0.25, 0.5, 0.75])
+  return Comparison(float(a), float(b), (float(low), float(middle), float(high)))

@@ -1,0 +1,120 @@
+"""A whole training step of a network: XLA, oneDNN inside jit, and PyTorch channels-last, in turns.
+
+  python benchmarks/ops_step.py [--model=resnet18] [--image_size=96] [--batch_size=64] [--dtype=bfloat16]
+
+The step is the forward pass in training mode, cross-entropy, its gradient, and SGD with momentum; the state is donated.
+PyTorch runs eagerly, channels-last, in bfloat16 under autocast. `--keep_freed=0` shows what handing memory back to the
+system after every step costs.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # whichever library loads OpenMP first, all wait alike
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dgjax import models, ops
+from dgjax.ops import native
+
+CLASSES = 7
+
+
+def arrays(options):
+  random = np.random.default_rng(0)
+  size = options.image_size
+  return (random.standard_normal((options.batch_size, size, size, 3)).astype(np.float32),
+          random.integers(0, CLASSES, options.batch_size).astype(np.int32))
+
+
+def jax_step(options, backend):
+  """A function that makes one step and waits for it, compiled with `backend`."""
+  ops.use(backend)
+  network = models.build({**models.defaults(options.model), "dtype": options.dtype}, CLASSES, dropout=False)
+  images, labels = map(jnp.asarray, arrays(options))
+  optimizer = optax.sgd(1e-3, momentum=0.9)
+
+  def init():
+    variables = network.init(jax.random.key(0), images[:2])
+    params = variables["params"]
+    return params, variables.get("batch_stats", {}), optimizer.init(params)
+
+  def step(state, images, labels):
+    params, stats, opt_state = state
+
+    def loss(params):
+      logits, new = network.apply({"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"])
+      return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new.get("batch_stats", {})
+    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    updates, opt_state = optimizer.update(gradient, opt_state, params)
+    return (optax.apply_updates(params, updates), stats, opt_state), value
+
+  state = jax.jit(init)()
+  run = jax.jit(step, donate_argnums=0).lower(state, images, labels).compile()
+
+  def call():
+    nonlocal state
+    state, value = run(state, images, labels)
+    jax.block_until_ready((state, value))
+  return call
+
+
+def torch_step(options):
+  import torch
+  import torch_models
+  network = torch_models.build(options.model, CLASSES, dropout=False).to(memory_format=torch.channels_last).train()
+  optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+  images, labels = map(torch.from_numpy, arrays(options))
+  images, labels = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last), labels.long()
+
+  def call():
+    optimizer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.dtype == "bfloat16"):
+      logits = network(images)
+    torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+    optimizer.step()
+  return call
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--model", default="resnet18", choices=sorted(models.NETWORKS))
+  parser.add_argument("--image_size", type=int, default=96)
+  parser.add_argument("--batch_size", type=int, default=64)
+  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+  parser.add_argument("--repeats", type=int, default=9)
+  parser.add_argument("--keep_freed", type=int, default=1)
+  options = parser.parse_args()
+  if options.keep_freed:
+    ops.keep_freed()
+  steps = {"xla": jax_step(options, "xla")}
+  if native.available():
+    steps["native"] = jax_step(options, "native")
+  with contextlib.suppress(ImportError, KeyError):  # no PyTorch, or a network that is ours alone
+    steps["torch"] = torch_step(options)
+  times = {name: [] for name in steps}
+  for turn in range(options.repeats + 2):
+    for name, call in steps.items():
+      start, cpu = time.perf_counter(), time.process_time()
+      call()
+      if turn >= 2:  # the first turns warm up
+        times[name].append((time.perf_counter() - start, time.process_time() - cpu))
+  print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}, "
+        f"{native.reason() or native.describe()}, keep_freed {options.keep_freed}; medians of {options.repeats} turns")
+  for name, values in times.items():
+    wall, cpu = map(statistics.median, zip(*values, strict=True))
+    line = f"{name:8}{1e3 * wall:10.1f} ms{options.batch_size / wall:10.1f} examples/s   CPU {1e3 * cpu:8.1f} ms"
+    if "torch" in times and name != "torch":
+      ratios = [(t[0] / v[0], t[1] / v[1]) for t, v in zip(times["torch"], values, strict=True)]
+      line += "   PyTorch's time over it {:.2f} (CPU {:.2f})".format(*map(statistics.median, zip(*ratios, strict=True)))
+    print(line)
+
+
+if __name__ == "__main__":
+  main()

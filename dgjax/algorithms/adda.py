@@ -77,8 +77,7 @@ class ADDA(Alternating):
   def init_params(self, key, images):
     network_key, discriminator_key = jax.random.split(key)
     params, batch_stats = super().init_params(network_key, images)
-    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
-    features: Any = self.network.apply(variables, images, stop=self.stop)
+    features = self.entering(params, batch_stats, images, self.stop)
     params["discriminator"] = self.discriminator.init(discriminator_key, features)["params"]
     return params, batch_stats
 

@@ -41,8 +41,7 @@ class Discriminating(Algorithm):
   def init_params(self, key, images):
     network_key, discriminator_key = jax.random.split(key)
     params, batch_stats = super().init_params(network_key, images)
-    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
-    features = self.network.apply(variables, images, stop=self.aligned_stage)
+    features = self.entering(params, batch_stats, images, self.aligned_stage)
     params["discriminator"] = self.discriminator.init(discriminator_key, features)["params"]
     return params, batch_stats
 

@@ -40,13 +40,9 @@ class MultiHeaded(Algorithm):
   def init_params(self, key, images):
     network_key, head_key = jax.random.split(key)
     params, batch_stats = super().init_params(network_key, images)
-    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
-    features = jax.eval_shape(lambda: self.network.apply(variables, images, stop=self.head))
-
-    def init_head(key):
-      return self.network.init(key, jnp.zeros(features.shape, features.dtype), start=self.head)["params"][self.head]
-
-    heads = jax.vmap(init_head)(jax.random.split(head_key, 1 if self.shared_heads else self.domains))
+    features = self.entering(params, batch_stats, images, self.head)
+    fresh = lambda key: self.network.init(key, features, start=self.head)["params"][self.head]  # noqa: E731
+    heads = jax.vmap(fresh)(jax.random.split(head_key, 1 if self.shared_heads else self.domains))
     trunk = {name: value for name, value in params["network"].items() if name != self.head}
     return {"network": trunk, "heads": heads}, batch_stats
 

@@ -74,6 +74,18 @@ class Algorithm:
     variables = self.network.init(key, images)
     return {"network": variables["params"]}, {"network": variables.get("batch_stats", {})}
 
+  def entering(self, params: Params, batch_stats: Any, images: jax.Array, stage: str | None) -> jax.Array:
+    """Zeros of the shape and dtype of what enters a stage of the network, to initialise what will see it.
+
+    Args:
+      params, batch_stats: of `init_params`.
+      images: (batch, height, width, channels).
+      stage: its name; None: the network's output.
+    """
+    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
+    inside: Any = jax.eval_shape(lambda: self.network.apply(variables, images, stop=stage))
+    return jnp.zeros(inside.shape, inside.dtype)
+
   def init_extra(self, params: Params) -> Any:
     """The method's own state at the start."""
     return {}

@@ -48,12 +48,7 @@ class DMG(Algorithm):
   def init_params(self, key, images):
     network_key, mask_key = jax.random.split(key)
     params, batch_stats = super().init_params(network_key, images)
-
-    def width(stage):
-      variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
-      return jax.eval_shape(lambda: self.network.apply(variables, images, stop=stage)).shape[-1]
-
-    widths = {stage: width(stage) for stage in self.stages}
+    widths = {stage: self.entering(params, batch_stats, images, stage).shape[-1] for stage in self.stages}
     return {**params, "masks": mask_rules.init_logits(mask_key, self.masks, widths, self.domains)}, batch_stats
 
   def loss(self, params, state, batch, key):

@@ -34,9 +34,8 @@ class Jigsaw(Algorithm):
 
   def init_params(self, key, images):
     params, batch_stats = super().init_params(key, images)
-    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
-    features = jax.eval_shape(lambda: self.network.apply(variables, images, stop=self.network.names[-1]))
-    head = layers.Head(len(ORDERS)).init(jax.random.fold_in(key, 1), jnp.zeros(features.shape, features.dtype), False)
+    features = self.entering(params, batch_stats, images, self.network.names[-1])
+    head = layers.Head(len(ORDERS)).init(jax.random.fold_in(key, 1), features, False)
     return {**params, "jigsaw": head["params"]}, batch_stats
 
   def loss(self, params, state, batch, key):

@@ -95,13 +95,8 @@ class MCD(SelfTrained, Alternating):
   def init_params(self, key, images):
     network_key, head_key = jax.random.split(key)
     params, batch_stats = super().init_params(network_key, images)
-    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
-    features = jax.eval_shape(lambda: self.network.apply(variables, images, stop=self.first_head_stage))
-
-    def init_head(key):
-      return self.classifier.init(key, jnp.zeros(features.shape, features.dtype))
-
-    heads = jax.vmap(init_head)(jax.random.split(head_key, 2 * self.pairs))
+    features = self.entering(params, batch_stats, images, self.first_head_stage)
+    heads = jax.vmap(lambda key: self.classifier.init(key, features))(jax.random.split(head_key, 2 * self.pairs))
     trunk = lambda tree: self.network.split(tree["network"], self.first_head_stage)[0]  # noqa: E731
     return ({"network": trunk(params), "heads": heads["params"]},
             {"network": trunk(batch_stats), "heads": heads.get("batch_stats", {})})

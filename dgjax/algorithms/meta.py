@@ -160,8 +160,7 @@ class MetaReg(Episodic):
     params, batch_stats = super().init_params(network_key, images)
     if self.split(batch_stats["network"])[1]:
       raise UserError(f"algorithm.task is {self.first_task_stage!r}: the task network must be without BatchNorm")
-    features = self.network.apply({"params": params["network"], "batch_stats": batch_stats["network"]}, images,
-                                  stop=self.first_task_stage)
+    features = self.entering(params, batch_stats, images, self.first_task_stage)
     fresh = lambda key: self.network.init(key, features, start=self.first_task_stage)["params"]  # noqa: E731
     params["tasks"] = jax.vmap(fresh)(jax.random.split(task_key, self.domains))
     return params, batch_stats
@@ -205,49 +204,44 @@ class MetaReg(Episodic):
       task = self.descend(task, grads, inner_rate)
     return on(pair[1], task)
 
-  def learn_regulariser(self, state, batch, key):
-    """A step of the first phase."""
-    def loss(params):
-      features, batch_stats = self.forward(params, state, batch["image"], key, stop=self.first_task_stage)
-      each = jax.vmap(lambda task: self.task_logits(task, features, key))(params["tasks"])
-      logits = ensemble(each, batch["domain"])["known"]
-      return cross_entropy(logits, batch["label"]), (batch_stats, features, logits)
+  def loss(self, params, state, batch, key):
+    """Cross-entropy of the domains' task networks in the first phase; in the second of the fresh one, plus R.
 
-    (value, (batch_stats, features, logits)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-    meta_loss, by_phi = jax.value_and_grad(self.episode)(
-        state.extra["regulariser"], state.params["tasks"], jax.lax.stop_gradient(features), batch, self.draw(state, 2),
-        state.hparams["inner_rate"], key)
-    phi = jax.tree.map(lambda phi, step: jnp.maximum(phi - step, 0), state.extra["regulariser"],
-                       jax.tree.map(lambda g: state.hparams["regulariser_rate"] * g, self.average(by_phi)))
-    metrics = {"loss": value, "meta_loss": meta_loss, "penalty": jnp.zeros(()),
-               "accuracy": accuracy(logits, batch["label"])}
-    grads, batch_stats, metrics = self.average((grads, batch_stats, metrics))
-    new = self.apply_gradients(state, grads)
-    network = {**new.params["network"], **self.split(state.params["network"])[1]}  # its task network stays fresh
-    return new.replace(params={**new.params, "network": network}, batch_stats=batch_stats,
-                       extra={"regulariser": phi}), metrics
-
-  def train_task(self, state, batch, key):
-    """A step of the second phase."""
-    def loss(params):
-      logits, batch_stats = self.forward(params, state, batch["image"], key)
-      classification = cross_entropy(logits, batch["label"])
-      penalty = self.penalty(state.extra["regulariser"], self.split(params["network"])[1])
-      return classification + penalty, (batch_stats, logits, penalty)
-
-    fresh = self.moments(state.params, state.hparams, state.step)
-    opt_state = jax.tree.map(lambda new, old: jnp.where(state.step == self.meta_steps, new, old), fresh,
-                             state.opt_state)
-    (value, (batch_stats, logits, penalty)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-    metrics = {"loss": value, "meta_loss": jnp.zeros(()), "penalty": penalty,
-               "accuracy": accuracy(logits, batch["label"])}
-    grads, batch_stats, metrics = self.average((grads, batch_stats, metrics))
-    new = self.apply_gradients(state.replace(opt_state=opt_state), grads)
-    return new.replace(params={**new.params, "tasks": state.params["tasks"]}, batch_stats=batch_stats), metrics
+    The trunk runs once for both, and a select leaves the other phase's task networks without gradient. (With the phases
+    as branches of a `cond`, XLA's convolutions on CPU would be over ten times as slow.)
+    """
+    first, task = state.step < self.meta_steps, self.split(params["network"])[1]
+    features, batch_stats = self.forward(params, state, batch["image"], key, stop=self.first_task_stage)
+    each = jax.vmap(lambda task: self.task_logits(task, features, key))(params["tasks"])
+    logits = jnp.where(first, ensemble(each, batch["domain"])["known"], self.task_logits(task, features, key))
+    penalty = jnp.where(first, 0, self.penalty(state.extra["regulariser"], task))
+    loss = cross_entropy(logits, batch["label"]) + penalty
+    metrics = {"loss": loss, "penalty": penalty, "accuracy": accuracy(logits, batch["label"])}
+    return loss, (batch_stats, features, metrics)
 
   def update(self, state, batch):
-    return jax.lax.cond(state.step < self.meta_steps, self.learn_regulariser, self.train_task, state, batch,
-                        self.step_key(state))
+    key, first = self.step_key(state), state.step < self.meta_steps
+    select = lambda one, two: jax.tree.map(lambda a, b: jnp.where(first, a, b), one, two)  # noqa: E731
+    grads, (batch_stats, features, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, batch, key)
+    phi = state.extra["regulariser"]
+    meta_loss, by_phi = jax.value_and_grad(self.episode)(
+        phi, state.params["tasks"], jax.lax.stop_gradient(features), batch, self.draw(state, 2),
+        state.hparams["inner_rate"], key)
+    descended = jax.tree.map(lambda phi, g: jnp.maximum(phi - state.hparams["regulariser_rate"] * g, 0), phi,
+                             self.average(by_phi))
+    metrics = {**metrics, "meta_loss": jnp.where(first, meta_loss, 0)}
+    grads, batch_stats, metrics = self.average((grads, batch_stats, metrics))
+
+    anew = self.moments(state.params, state.hparams, state.step)
+    opt_state = jax.tree.map(lambda new, old: jnp.where(state.step == self.meta_steps, new, old), anew,
+                             state.opt_state)
+    after = self.apply_gradients(state.replace(opt_state=opt_state), grads)
+    # Without a gradient weight decay would still move the task networks of the other phase.
+    trunk, task = self.split(after.params["network"])
+    task = select(self.split(state.params["network"])[1], task)
+    tasks = select(after.params["tasks"], state.params["tasks"])
+    return after.replace(params={"network": {**trunk, **task}, "tasks": tasks}, batch_stats=batch_stats,
+                         extra={"regulariser": select(descended, phi)}), metrics
 
   def arrays(self, state):
     flat = traverse_util.flatten_dict(state.extra["regulariser"], sep="/")

@@ -4,7 +4,6 @@ import dataclasses
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from dgjax.algorithms.base import Algorithm, accuracy
 from dgjax.losses.classification import cross_entropy
@@ -31,9 +30,8 @@ class Reconstruction(Algorithm):
 
   def init_params(self, key, images):
     params, batch_stats = super().init_params(key, images)
-    variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
-    features = jax.eval_shape(lambda: self.network.apply(variables, images, stop=self.network.features))
-    decoder = Decoder(images.shape[1:]).init(jax.random.fold_in(key, 1), jnp.zeros(features.shape, features.dtype))
+    features = self.entering(params, batch_stats, images, self.network.features)
+    decoder = Decoder(images.shape[1:]).init(jax.random.fold_in(key, 1), features)
     return {**params, "decoder": decoder["params"]}, batch_stats
 
   def loss(self, params, state, batch, key):

@@ -1,5 +1,6 @@
 """Training again, on confident predictions for the target too (drt.txt, DRT+ST)."""
 
+import abc
 import dataclasses
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ class SelfTraining:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SelfTrained(Algorithm):
+class SelfTrained(Algorithm, abc.ABC):
   """A method of adaptation that can be trained in rounds, each with labels that the one before gave to the target.
 
   The run is `1 + rounds` equal parts. Each starts from the same initial parameters, statistics and moments, with the
@@ -54,9 +55,9 @@ class SelfTrained(Algorithm):
 
   adapts: ClassVar[bool] = True
 
+  @abc.abstractmethod
   def adapt(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     """One training step of a part, as `update` is of a run; the batch's target may hold what `labelled` reads."""
-    raise NotImplementedError
 
   @property
   def part_steps(self) -> int:

@@ -8,6 +8,7 @@ from dgjax.errors import UserError, nearest
 EPSILON = 1e-8  # added to the range, which is 0 where a feature is the same for all examples
 RESCALES = ("batch", "feature", "channel")
 REDUCTIONS = ("sum", "mean")
+ROUNDING = 1e-6  # of rescaled features, whose range is 1: smaller differences are float32's rounding
 
 
 def min_max(features: jax.Array, rescale: str = "batch") -> jax.Array:
@@ -92,7 +93,9 @@ def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Arra
   positive, to_positive, to_negative = neighbours(constant, labels)
   near = (to_positive < margin * to_negative) | jnp.isinf(margin)  # inf * 0 is not a number
   difference = rescaled - constant[positive]
-  # Where both are the same, as two zeros of a ReLU, nothing is to be pushed; the gradient of jnp.abs is 1 there.
-  distance = difference * jax.lax.stop_gradient(jnp.sign(difference))
+  # Where both are the same, as two zeros of a ReLU, nothing is to be pushed: the gradient of jnp.abs is 1 there. So it is
+  # where two images share a background, and only rounding, which the number of devices can change, tells them apart.
+  away = jnp.where(jnp.abs(difference) > ROUNDING, jnp.sign(difference), 0)
+  distance = difference * jax.lax.stop_gradient(away)
   distance = distance.sum(1) if reduction == "sum" else distance.mean(1)
   return -jnp.where(near & jnp.isfinite(to_positive), distance, 0).mean()

@@ -16,4 +16,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Many tests start from the same initial state, whose random draws take seconds to compile.
 jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["DGJAX_CACHE"], "xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+# Most of the tests' time is compilation; runs of the command line, in processes of their own, are fully optimised.
+jax.config.update("jax_disable_most_optimizations", True)
 flags.FLAGS.mark_as_parsed()  # grain and TFDS read absl flags, which only a command parses

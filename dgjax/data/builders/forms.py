@@ -326,7 +326,7 @@ class Listed(Form):
     path = search(folders, "mnist_m_train_labels.txt")
     return cls(path.parent) if path else None
 
-  def _rows(self, part: str) -> list[tuple[str, str]]:
+  def _rows(self, part: str) -> list[tuple[str, ...]]:
     """Reads the list: names of files and labels."""
     path = self.folder / f"mnist_m_{part}_labels.txt"
     try:
@@ -336,7 +336,7 @@ class Listed(Form):
     for number, row in enumerate(rows, 1):
       if len(row) != 2 or row[1] not in mnist.Parts.classes:
         raise UserError(f"{path} line {number}: expected `file label`, got {' '.join(row)!r}: mend the line")
-    return rows  # type: ignore[return-value]
+    return rows
 
   def labels(self, part: str) -> np.ndarray:
     """Reads the labels of a part."""

@@ -22,7 +22,7 @@ from dgjax.config import check, differences
 from dgjax.data import Dataset, pipeline
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation import selection as rules
-from dgjax.evaluation.accuracy import Evaluator
+from dgjax.evaluation.accuracy import Evaluator, accuracy, class_accuracy
 from dgjax.preemption import Preempted, StopSignal
 from dgjax.recorder import Recorder
 
@@ -326,21 +326,24 @@ def full_report(evaluator: Evaluator, algorithm: Algorithm, state: TrainState, s
 
   Returns:
     `accuracy`, for each way and domain: the target's test split, and the sources' where the data set has them apart
-    from training; `mask_matrix` for methods with a member per source domain: accuracy of each member alone, and
-    combined, on each source (its test split, or else validation) and on the target (dmg.txt, Table 4); `overlap`, what
-    the state says of itself.
+    from training; `class_accuracy`, likewise, the mean of the classes' accuracies; `mask_matrix` for methods with a
+    member per source domain: accuracy of each member alone, and combined, on each source (its test split, or else
+    validation) and on the target (dmg.txt, Table 4); `overlap`, what the state says of itself.
   """
   target, sources = splits.config.target, splits.sources
   split = "test" if splits.dataset.source_test else "val"
-  scores = {domain: evaluator.accuracy(state, splits.batches(domain, split), known=splits.known) for domain in sources}
-  scores[target] = evaluator.accuracy(state, splits.batches(target, "test"))
+  counts = {domain: evaluator.counts(state, splits.batches(domain, split), known=splits.known) for domain in sources}
+  counts[target] = evaluator.counts(state, splits.batches(target, "test"))
+  scores = {domain: accuracy(counts[domain]) for domain in counts}
   scored = scores if splits.dataset.source_test else {target: scores[target]}
   modes = dict.fromkeys(mode for domain in scored for mode in scored[domain] if not mode.startswith("member/"))
-  report: dict[str, Any] = {"accuracy": {
-      mode: {domain: scored[domain][mode] for domain in scored if mode in scored[domain]} for mode in modes}}
+  report: dict[str, Any] = {name: {
+      mode: {domain: measure(counts[domain])[mode] for domain in scored if mode in scored[domain]} for mode in modes}
+      for name, measure in (("accuracy", accuracy), ("class_accuracy", class_accuracy))}
   if members := [mode for mode in scores[target] if mode.startswith("member/")]:
     rows = [*members, algorithm.prediction]
-    report["mask_matrix"] = {"split": split, "masks": [*splits.members, "combined"], "domains": [*sources, target],
+    named = splits.members if len(members) == len(splits.members) else members  # MCD's and M3SDA's heads are pairs
+    report["mask_matrix"] = {"split": split, "masks": [*named, "combined"], "domains": [*sources, target],
                              "accuracy": [[scores[domain][row] for domain in scores] for row in rows]}
   if measures := algorithm.measures(host(state), splits.members):
     report["overlap"] = measures

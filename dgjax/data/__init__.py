@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 from dgjax.data import preparation
 from dgjax.data.builders.base import Layout
 from dgjax.data.builders.coloured import DigitsMp, MnistMp, MnistUp
+from dgjax.data.builders.digit_five import DigitFive
 from dgjax.data.builders.digits import Digits
 from dgjax.data.builders.domainnet import DomainNet
 from dgjax.data.builders.folder import Folder
 from dgjax.data.builders.fonts import Fonts
 from dgjax.data.builders.handwriting import Handwriting
+from dgjax.data.builders.office31 import Office31
 from dgjax.data.builders.pacs import Pacs
 from dgjax.data.builders.rotated import RotatedDigits, RotatedMnist
 from dgjax.data.builders.speech_commands import SpeechCommands
+from dgjax.data.builders.visda2017 import Visda2017
 from dgjax.data.dataset import Dataset
 from dgjax.errors import UserError, nearest
 
@@ -28,6 +31,7 @@ class Entry(NamedTuple):
 
 
 DATASETS: dict[str, Entry] = {
+  "digit_five": Entry(DigitFive, "MNIST, MNIST-M, SVHN, synthetic, USPS: found or made (Peng et al., ICCV 2019)"),
   "digits": Entry(Digits, "scikit-learn's handwritten digits in four appearances (Alpaydin and Kaynak, UCI 1998)"),
   "digits_mp": Entry(DigitsMp, "the embedded digits coloured by class, and grey, as in mnist_mp"),
   "domainnet": Entry(DomainNet, "six domains, 345 classes, official lists (Peng et al., ICCV 2019)"),
@@ -36,10 +40,12 @@ DATASETS: dict[str, Entry] = {
   "handwriting": Entry(Handwriting, "handwritten characters, split by writer (LipiTk's; Shankar et al., ICLR 2018)"),
   "mnist_mp": Entry(MnistMp, "MNIST coloured by class, tested in grey: MNIST-MP (Duboudin et al., ICCV-W 2021)"),
   "mnist_up": Entry(MnistUp, "MNIST coloured by class, tested in other colours: MNIST-UP (named in the same paper)"),
+  "office31": Entry(Office31, "amazon, dslr, webcam; 31 classes (Saenko et al., ECCV 2010)"),
   "pacs": Entry(Pacs, "photo, art painting, cartoon, sketch; 7 classes, official lists (Li et al., ICCV 2017)"),
   "rotated_digits": Entry(RotatedDigits, "the embedded digits at six angles, as in rotated_mnist"),
   "rotated_mnist": Entry(RotatedMnist, "MNIST at six angles (Ghifary et al., ICCV 2015)"),
   "speech_commands": Entry(SpeechCommands, "spoken words as MFCC or log-mel, split by speaker (Warden, 2018)"),
+  "visda2017": Entry(Visda2017, "renderings to real images; 12 classes, scored class by class (Peng et al., 2017)"),
 }
 
 

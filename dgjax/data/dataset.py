@@ -111,6 +111,7 @@ class Dataset:
     groups: names of what plays the part of source domains in training, where the data set has dozens to thousands of
       them (fonts, writers, speakers) and `domains` are those seen and those unseen; None: the source domains do.
     array_shape: where examples are no images: the shape of the float32 arrays that they are.
+    centre_crop: whether evaluation sees the centre of an image only (`transforms.centre`), instead of all of it.
     left_out: store of records (of a domain, in general) -> [(file, reason)], what `data.on_error=skip` dropped.
   """
 
@@ -127,6 +128,7 @@ class Dataset:
   targets: tuple[str, ...] = ()
   groups: tuple[str, ...] | None = field(default=None, repr=False)
   array_shape: tuple[int, int, int] | None = None
+  centre_crop: bool = False
   left_out: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict, repr=False)
 
   def example(self, image_size: int) -> tuple[tuple[int, int, int], np.dtype]:

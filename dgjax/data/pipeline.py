@@ -264,7 +264,8 @@ def evaluate(
     domain: one of its domains.
     split: "train", "val" or "test".
     batch_size: of the global batch, over all processes.
-    image_size: pixels per side; images are resized to exactly that, arrays that are none are left as they are.
+    image_size: pixels per side; images are resized to exactly that, or to a little more and cut where the data set says
+      `centre_crop`; arrays that are no images are left as they are.
     domain_index: what the batches' `domain` says.
     process_index, process_count: this process yields rows [i * B / n, (i + 1) * B / n) of each global batch; every
       process yields the same number of batches.
@@ -281,7 +282,9 @@ def evaluate(
   _check_image_size(image_size)
   rows = _rows(batch_size, process_index, process_count)
   source = _open(dataset, domain, split)
-  fit: Callable[[Any, int], Any] = (lambda image, size: image) if dataset.array_shape else transforms.resize
+  fit: Callable[[Any, int], Any] = transforms.centre if dataset.centre_crop else transforms.resize
+  if dataset.array_shape:
+    fit = lambda image, size: image  # noqa: E731
 
   def make(step: int) -> Batch:
     batch = _empty(len(rows), dataset, image_size)

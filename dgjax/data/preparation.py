@@ -301,6 +301,7 @@ def prepare(layout: Layout, seed: int) -> Dataset:
   for store in dict.fromkeys(map(layout.store, layout.domains)):
     examples = layout.examples(store)
     builder = builders[store] = _prepare(layout, store, examples)
+    layout.release(store)
     report = builder.data_path / "left_out.json"
     left_out[store] = [(name, reason) for name, reason in json.loads(report.read_text())]
     if left_out[store]:
@@ -340,4 +341,4 @@ def prepare(layout: Layout, seed: int) -> Dataset:
     splits={domain: {split: len(indices[domain][split]) for split in SPLITS} for domain in layout.domains},
     source_test=layout.source_test, mean=layout.mean, std=layout.std, channels=layout.channels,
     sources=layout.sources, targets=layout.targets, groups=names, array_shape=layout.array_shape,
-    opener=opener, left_out=left_out)
+    centre_crop=layout.centre_crop, opener=opener, left_out=left_out)

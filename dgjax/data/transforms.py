@@ -29,6 +29,27 @@ def resize(image: Image.Image, size: int) -> Image.Image:
   return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
+def enlarged(size: int) -> int:
+  """Returns 256/224 of the size: what images are resized to where a crop of the size is then taken."""
+  return round(size * 256 / 224)
+
+
+def centre(image: Image.Image, size: int) -> Image.Image:
+  """Resizes to 256/224 of the size, whatever the aspect, and takes the centre of the size.
+
+  Args:
+    image: mode RGB or L.
+    size: pixels per side of the result.
+
+  Returns:
+    The crop; where a side is odd, the middle is rounded down.
+
+  Source: Transfer-Learning-Library's evaluation on Office-31 and VisDA-2017, on which wemnet.txt seems to build.
+  """
+  offset = (enlarged(size) - size) // 2
+  return resize(image, enlarged(size)).crop((offset, offset, offset + size, offset + size))
+
+
 def random_resized_crop(
     image: Image.Image, size: int, rng: np.random.Generator, scale: tuple[float, float] = (0.8, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> Image.Image:
@@ -124,9 +145,25 @@ def domainnet(image: Image.Image, size: int, rng: np.random.Generator) -> Image.
 
   Source: DMG, released code (DomainNet).
   """
-  larger = round(size * 256 / 224)
+  larger = enlarged(size)
   left, top = (int(offset) for offset in rng.integers(larger - size + 1, size=2))
   return random_flip(resize(image, larger).crop((left, top, left + size, top + size)), rng)
+
+
+def office(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+  """Resizes to 256/224 of the size, crops a box of 8 to 100 % of the area, resizes that to the size, and flips.
+
+  Source: Transfer-Learning-Library's default for Office-31, on which wemnet.txt seems to build.
+  """
+  return random_flip(random_resized_crop(resize(image, enlarged(size)), size, rng, scale=(0.08, 1.0)), rng)
+
+
+def visda(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+  """Resizes to 256/224 of the size, takes the centre of the size, and flips.
+
+  Source: Transfer-Learning-Library's setting for VisDA-2017, on which wemnet.txt seems to build.
+  """
+  return random_flip(centre(image, size), rng)
 
 
 def none(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
@@ -135,7 +172,8 @@ def none(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image
   return resize(image, size)
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {"paper": paper, "domainnet": domainnet, "none": none}
+AUGMENTATIONS: dict[str, Augmentation] = {
+  "paper": paper, "domainnet": domainnet, "office": office, "visda": visda, "none": none}
 
 
 def find(name: str) -> Augmentation:

@@ -1,4 +1,4 @@
-"""Accuracy over whole splits: every image counts exactly once, on any number of devices."""
+"""Accuracy over whole splits, and class by class: every image counts exactly once, on any number of devices."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -28,14 +28,16 @@ class Evaluator:
     def count(state: TrainState, batch: Batch, modes: Sequence[str] | None, known: bool) -> Mapping[str, jax.Array]:
       batch = prepare(batch)
       outputs = algorithm.outputs(state, batch["image"], batch["domain"] if known else None)
-      right = lambda logits: ((logits.argmax(-1) == batch["label"]) & batch["mask"]).sum()  # noqa: E731
-      return {"": batch["mask"].sum()} | {mode: right(pick(outputs, mode)) for mode in modes or outputs}
+      classes = next(iter(outputs.values())).shape[-1]
+      of_class = jax.nn.one_hot(batch["label"], classes, dtype=jnp.int32) * batch["mask"][:, None]
+      right = lambda logits: (of_class * (logits.argmax(-1) == batch["label"])[:, None]).sum(0)  # noqa: E731
+      return {"": of_class.sum(0)} | {mode: right(pick(outputs, mode)) for mode in modes or outputs}
 
     self._count = jax.jit(count, static_argnames=("modes", "known"), out_shardings=parallel.replicated)
 
-  def accuracy(self, state: TrainState, batches: Iterable[Mapping[str, np.ndarray]], *,
-               modes: Sequence[str] | None = None, known: bool = False) -> dict[str, float]:
-    """Accuracy on a split.
+  def counts(self, state: TrainState, batches: Iterable[Mapping[str, np.ndarray]], *,
+             modes: Sequence[str] | None = None, known: bool = False) -> dict[str, np.ndarray]:
+    """Counts right predictions on a split, class by class.
 
     Args:
       state: a trained state.
@@ -44,12 +46,44 @@ class Evaluator:
       known: whether the images' source domain is told to the method.
 
     Returns:
-      For each mode the share of images classified rightly, in [0, 1].
+      For each mode the number of images of each class that are classified rightly, (classes,) int32; under "" the
+      number there are.
     """
     total: Any = None
     for batch in batches:
       self._pause()
       counts = self._count(state, self._parallel.place(batch), modes=modes and tuple(modes), known=known)
       total = counts if total is None else jax.tree.map(jnp.add, total, counts)
-    counts = jax.device_get(total)
-    return {mode: float(right / counts[""]) for mode, right in counts.items() if mode}
+    return jax.device_get(total)
+
+  def accuracy(self, state: TrainState, batches: Iterable[Mapping[str, np.ndarray]], *,
+               modes: Sequence[str] | None = None, known: bool = False) -> dict[str, float]:
+    """Accuracy on a split, of the arguments of `counts`: for each mode, what `accuracy` makes of them."""
+    return accuracy(self.counts(state, batches, modes=modes, known=known))
+
+
+def accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """The share of images classified rightly.
+
+  Args:
+    counts: as `Evaluator.counts` returns them.
+
+  Returns:
+    For each mode, in [0, 1].
+  """
+  return {mode: float(right.sum() / counts[""].sum()) for mode, right in counts.items() if mode}
+
+
+def class_accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """The mean over classes of the share of a class's images classified rightly.
+
+  Args:
+    counts: as `Evaluator.counts` returns them.
+
+  Returns:
+    For each mode, in [0, 1]; a class without images counts nothing.
+
+  Source: VisDA-2017's measure (Peng et al., "VisDA: The Visual Domain Adaptation Challenge", 2017).
+  """
+  there = counts[""] > 0
+  return {mode: float(np.mean(right[there] / counts[""][there])) for mode, right in counts.items() if mode}

@@ -16,8 +16,9 @@ def test_every_data_set_has_all_keys_and_a_description(name):
 
 def test_sizes():
   assert {name: data.defaults(name)["image_size"] for name in data.DATASETS} == {
-    "digits": 16, "digits_mp": 16, "domainnet": 224, "folder": 224, "fonts": 32, "handwriting": 32, "mnist_mp": 32,
-    "mnist_up": 32, "pacs": 224, "rotated_digits": 16, "rotated_mnist": 16, "speech_commands": 224}
+    "digit_five": 32, "digits": 16, "digits_mp": 16, "domainnet": 224, "folder": 224, "fonts": 32, "handwriting": 32,
+    "mnist_mp": 32, "mnist_up": 32, "office31": 224, "pacs": 224, "rotated_digits": 16, "rotated_mnist": 16,
+    "speech_commands": 224, "visda2017": 224}
 
 
 def test_input_shapes_need_no_data(config):
@@ -35,7 +36,8 @@ def test_unknown_name(config):
 
 
 @pytest.mark.parametrize("name", [
-  "folder", "pacs", "domainnet", "mnist_mp", "mnist_up", "rotated_mnist", "handwriting", "speech_commands"])
+  "folder", "pacs", "domainnet", "mnist_mp", "mnist_up", "rotated_mnist", "handwriting", "speech_commands",
+  "digit_five", "office31", "visda2017"])
 def test_folder_not_given_or_absent(config, name, tmp_path):
   with pytest.raises(UserError, match=r"needs config\.data\.dir"):
     data.load(config(name), 0)

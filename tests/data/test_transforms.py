@@ -167,6 +167,19 @@ def test_domainnet_crops_from_eight_sevenths():
   assert any((got == crop).all() or (got == crop[:, ::-1]).all() for crop in crops)
 
 
+def test_office_crops_a_random_box_of_the_enlarged_image():
+  image = photo(50, 40)
+  larger = image.resize((32, 32), Image.Resampling.BILINEAR)
+  sides = set()
+  for seed in range(30):
+    got = transforms.office(image, 28, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    wanted = transforms.random_flip(transforms.random_resized_crop(larger, 28, rng, scale=(0.08, 1.0)), rng)
+    assert got.tobytes() == wanted.tobytes()
+    sides.add(got.tobytes())
+  assert len(sides) == 30
+
+
 def test_unknown_augmentation():
   with pytest.raises(UserError, match=r"config.data.augment.*did you mean 'paper'"):
     transforms.find("papr")

@@ -46,7 +46,7 @@ class Layout(abc.ABC):
     config: `config.data`.
     domains, classes: found by the constructor.
     sources, targets: the domains that can be trained on, and that can be the target; empty: all.
-    source_test: see `Dataset`.
+    source_test, centre_crop: see `Dataset`.
     array_shape: where examples are no images: the shape of the float32 arrays that `read` returns instead.
     channels: of the images, 1 or 3.
     mean, std: see `Dataset`.
@@ -59,6 +59,7 @@ class Layout(abc.ABC):
   sources: tuple[str, ...] = ()
   targets: tuple[str, ...] = ()
   source_test = True
+  centre_crop = False
   array_shape: tuple[int, int, int] | None = None
   channels = 3
   mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -89,6 +90,10 @@ class Layout(abc.ABC):
   @abc.abstractmethod
   def read(self, example: Example) -> bytes | np.ndarray:
     """Returns the encoded image, or the array; raises OSError with the reason where there is none to be read."""
+
+  def release(self, store: str) -> None:
+    """Lets go of what `read` keeps in memory of a set of records, all of which have been prepared."""
+    del store
 
   @abc.abstractmethod
   def split(self, domain: str, examples: Sequence[Example], seed: int) -> dict[str, np.ndarray]:

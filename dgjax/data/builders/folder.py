@@ -40,9 +40,13 @@ class Folder(base.RootedLayout):
     super().__init__(config)
     base.check_fractions(val_fraction=config.val_fraction, test_fraction=config.test_fraction)
     self.domains = tuple(self._domains())
-    found = {domain: {name: next(images(self.root / domain / name), None) is not None
-                      for name in folders(self.root / domain)} for domain in self.domains}
+    found = {domain: {name: next(images(self.root / self.place(domain) / name), None) is not None
+                      for name in folders(self.root / self.place(domain))} for domain in self.domains}
     self.classes = tuple(self._common(found))
+
+  def place(self, domain: str) -> str:
+    """Returns where a domain's class folders are, below the root."""
+    return domain
 
   def _domains(self) -> Iterator[str]:
     for name in folders(self.root):
@@ -68,9 +72,9 @@ class Folder(base.RootedLayout):
           other = most if name in found[most] else next(d for d in found if name in found[d])
           reason = (f"class {name!r} is missing from domain {domain!r} ({counts[domain]} classes there, "
                     f"{counts[other]} in {other!r})")
-          advice = f"add {self.root / domain / name} or take the class out of the other domains"
+          advice = f"add {self.root / self.place(domain) / name} or take the class out of the other domains"
         elif not classes[name]:
-          reason = f"class folder {self.root / domain / name} holds no images"
+          reason = f"class folder {self.root / self.place(domain) / name} holds no images"
           advice = "put some there or remove the class everywhere"
         else:
           continue
@@ -88,17 +92,21 @@ class Folder(base.RootedLayout):
 
   def examples(self, domain: str) -> list[base.Example]:
     """Lists the image files of a domain, class by class, by name."""
-    examples = []
+    examples, place = [], self.place(domain)
     for label, name in enumerate(self.classes):
-      for entry in sorted(images(self.root / domain / name), key=lambda entry: entry.name):
+      for entry in sorted(images(self.root / place / name), key=lambda entry: entry.name):
         stat = entry.stat()
-        examples.append(base.Example(f"{domain}/{name}/{entry.name}", label, stat.st_size, stat.st_mtime_ns))
+        examples.append(base.Example(f"{place}/{name}/{entry.name}", label, stat.st_size, stat.st_mtime_ns))
     return examples
 
   def split(self, domain: str, examples: Sequence[base.Example], seed: int) -> dict[str, np.ndarray]:
     """Draws the splits class by class, so that each holds every class it has room for."""
+    return self.draw(domain, examples, {"val": self.config.val_fraction, "test": self.config.test_fraction}, seed)
+
+  def draw(self, domain: str, examples: Sequence[base.Example], fractions: dict[str, float],
+           seed: int) -> dict[str, np.ndarray]:
+    """Draws splits class by class, of shares as `base.draw_split` takes them."""
     labels = np.fromiter((example.label for example in examples), np.int32, len(examples))
-    fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("train", *fractions)}
     for label, name in enumerate(self.classes):
       members = np.flatnonzero(labels == label).astype(np.int32)

@@ -58,6 +58,39 @@ def read_idx(path: Path) -> np.ndarray:
   return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
+def read_labels(root: Path, part: str) -> np.ndarray:
+  """Reads the labels of MNIST's part "train" or "test", (n,) uint8 in [0, 10); raises as `find` and `read_idx` do."""
+  path = find(root, f"{FILES[part]}-{LABELS}")
+  labels = read_idx(path)
+  if labels.ndim != 1 or labels.max(initial=0) > 9:
+    raise UserError(f"{path} does not hold digits' labels: fetch it again")
+  return labels
+
+
+def read_images(root: Path, part: str) -> np.ndarray:
+  """Reads the images of MNIST's part "train" or "test", (n, 28, 28) uint8, white on black; raises as `read_labels`."""
+  path = find(root, f"{FILES[part]}-{IMAGES}")
+  images, count = read_idx(path), len(read_labels(root, part))
+  if images.shape != (count, SIDE, SIDE):
+    raise UserError(f"{path} holds {images.shape}, not MNIST's ({count}, 28, 28): fetch it again")
+  return images
+
+
+def embedded_labels(part: str) -> np.ndarray:
+  """Returns the labels of scikit-learn's digits of part "train" or "test", (n,) uint8 in [0, 10)."""
+  return digits.strokes()[1][EMBEDDED[part]].astype(np.uint8)
+
+
+def embedded_images(part: str) -> np.ndarray:
+  """Draws scikit-learn's digits of part "train" or "test" in MNIST's form, (n, 28, 28) uint8, in a box of 20 x 20."""
+  strokes = digits.strokes()[0][EMBEDDED[part]]
+  images = np.zeros((len(strokes), SIDE, SIDE), np.uint8)
+  for image, stroke in zip(images, strokes, strict=True):
+    box = Image.fromarray(stroke * 255.0).resize((20, 20), Image.Resampling.BICUBIC)
+    image[4:24, 4:24] = np.clip(np.asarray(box) + 0.5, 0.0, 255.0).astype(np.uint8)
+  return images
+
+
 class Parts(base.Layout):
   """A layout of digits that come in two parts, "train" and "test", of 28 x 28 pixels.
 
@@ -93,27 +126,16 @@ class Mnist(Parts, base.RootedLayout):
 
   looks_like = "MNIST's four IDX files (train-images-idx3-ubyte and so on, or the same with .gz)"
 
-  def _path(self, part: str, kind: str) -> Path:
-    return find(self.root, f"{FILES[part]}-{kind}")
-
   def _images(self, part: str) -> np.ndarray:
-    path = self._path(part, IMAGES)
-    images = read_idx(path)
-    if images.shape != (len(self.labels(part)), SIDE, SIDE):
-      raise UserError(f"{path} holds {images.shape}, not MNIST's ({len(self.labels(part))}, 28, 28): fetch it again")
-    return images
+    return read_images(self.root, part)
 
   def labels(self, part: str) -> np.ndarray:
     """Reads the labels of a part, (n,) uint8 in [0, 10)."""
-    path = self._path(part, LABELS)
-    labels = read_idx(path)
-    if labels.ndim != 1 or labels.max(initial=0) > 9:
-      raise UserError(f"{path} does not hold digits' labels: fetch it again")
-    return labels
+    return read_labels(self.root, part)
 
   def stamp(self, part: str) -> int:
     """Returns when the file of images was last changed."""
-    return self._path(part, IMAGES).stat().st_mtime_ns
+    return find(self.root, f"{FILES[part]}-{IMAGES}").stat().st_mtime_ns
 
 
 class Embedded(Parts):
@@ -123,13 +145,8 @@ class Embedded(Parts):
   """
 
   def _images(self, part: str) -> np.ndarray:
-    strokes = digits.strokes()[0][EMBEDDED[part]]
-    images = np.zeros((len(strokes), SIDE, SIDE), np.uint8)
-    for image, stroke in zip(images, strokes, strict=True):
-      box = Image.fromarray(stroke * 255.0).resize((20, 20), Image.Resampling.BICUBIC)
-      image[4:24, 4:24] = np.clip(np.asarray(box) + 0.5, 0.0, 255.0).astype(np.uint8)
-    return images
+    return embedded_images(part)
 
   def labels(self, part: str) -> np.ndarray:
     """Returns the labels of a part, (n,) uint8 in [0, 10)."""
-    return digits.strokes()[1][EMBEDDED[part]].astype(np.uint8)
+    return embedded_labels(part)

@@ -1,0 +1,54 @@
+"""Data sets of adaptation in class folders whose images are all trained on and, as a target's, all scored on."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dgjax.data.builders import base
+from dgjax.data.builders.folder import Folder
+from dgjax.errors import UserError
+
+log = logging.getLogger("dgjax")
+
+
+class Adapted(Folder):
+  """A data set of fixed domains in class folders, all of whose images are trained on and, as a target's, scored on.
+
+  Settings: `val_fraction` of every class is for validation; `held_out`: whether it is kept out of training. The papers
+  train on all of it: then validation accuracy is of images that were trained on, and tells little.
+
+  Attributes:
+    class_count: how many there must be.
+  """
+
+  source_test = False
+  centre_crop = True
+  class_count: int
+  defaults = {"image_size": 224, "val_fraction": 0.1, "test_fraction": 0.0, "held_out": True}  # noqa: RUF012
+
+  def __init__(self, config: Any):
+    super().__init__(config)
+    if len(self.classes) != self.class_count:
+      reason = f"{self.root} has {len(self.classes)} classes, not the {self.class_count} of {self.name!r}"
+      if config.on_error != "skip":
+        raise UserError(f"{reason}: complete the folders, {base.SKIP_HINT}")
+      log.warning("%s", reason)
+
+  def _domains(self) -> Iterator[str]:
+    for domain in type(self).domains:
+      if not (self.root / self.place(domain)).is_dir():
+        raise UserError(f"there is no folder {self.root / self.place(domain)}: config.data.dir must be the folder that "
+                        f"holds {self.looks_like}")
+      yield domain
+
+  def split(self, domain: str, examples: Sequence[base.Example], seed: int) -> dict[str, np.ndarray]:
+    """Draws validation class by class, from what is trained on or beside it; "test" is everything."""
+    parts = self.draw(domain, examples, {"val": self.config.val_fraction}, seed)
+    everything = np.arange(len(examples), dtype=np.int32)
+    return parts | {"test": everything} | ({} if self.config.held_out else {"train": everything})
+
+  def split_name(self, seed: int) -> str:
+    """Returns the settings the splits depend on."""
+    return f"seed{seed}-val{self.config.val_fraction:g}{'' if self.config.held_out else '-trained'}"

@@ -342,8 +342,7 @@ def full_report(evaluator: Evaluator, algorithm: Algorithm, state: TrainState, s
       for name, measure in (("accuracy", accuracy), ("class_accuracy", class_accuracy))}
   if members := [mode for mode in scores[target] if mode.startswith("member/")]:
     rows = [*members, algorithm.prediction]
-    named = splits.members if len(members) == len(splits.members) else members  # MCD's and M3SDA's heads are pairs
-    report["mask_matrix"] = {"split": split, "masks": [*named, "combined"], "domains": [*sources, target],
+    report["mask_matrix"] = {"split": split, "masks": [*splits.members, "combined"], "domains": [*sources, target],
                              "accuracy": [[scores[domain][row] for domain in scores] for row in rows]}
   if measures := algorithm.measures(host(state), splits.members):
     report["overlap"] = measures

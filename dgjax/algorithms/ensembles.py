@@ -15,7 +15,7 @@ def ensemble(members: jax.Array, domain: jax.Array | None = None) -> dict[str, j
 
   Returns:
     "pred_ens", the mean of the logits; "prob_ens", the log of the mean of the probabilities; "known", under the
-    example's own member (only with `domain`); "member/0" and so on, each alone.
+    example's own member (only with `domain`); "member/0" and so on, each alone, which reports take for source domains.
   """
   outputs = {"pred_ens": members.mean(0),
              "prob_ens": jax.nn.logsumexp(jax.nn.log_softmax(members), 0) - jnp.log(members.shape[0])}

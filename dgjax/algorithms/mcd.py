@@ -224,7 +224,11 @@ class MCD(SelfTrained, Alternating):
     return jax.vmap(one)(state.params["heads"], state.batch_stats["heads"])
 
   def outputs(self, state, images, domain=None):
-    """As of `Algorithm`: those of `ensemble` over the heads, and "max_logit", each image's head that is the surest."""
+    """As of `Algorithm`: "pred_ens" and "prob_ens" over the heads, "max_logit", each image's head that is the surest,
+    and "head/0" and so on, each alone."""
     logits = self.head_logits(state, images)
     surest = logits.max(-1).argmax(0)
-    return ensemble(logits) | {"max_logit": jnp.take_along_axis(logits, surest[None, :, None], axis=0)[0]}
+    together = ensemble(logits)
+    return {"pred_ens": together["pred_ens"], "prob_ens": together["prob_ens"],
+            "max_logit": jnp.take_along_axis(logits, surest[None, :, None], axis=0)[0],
+            **{f"head/{i}": head for i, head in enumerate(logits)}}

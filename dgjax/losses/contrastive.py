@@ -93,8 +93,8 @@ def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Arra
   positive, to_positive, to_negative = neighbours(constant, labels)
   near = (to_positive < margin * to_negative) | jnp.isinf(margin)  # inf * 0 is not a number
   difference = rescaled - constant[positive]
-  # Where both are the same, as two zeros of a ReLU, nothing is to be pushed: the gradient of jnp.abs is 1 there. So it is
-  # where two images share a background, and only rounding, which the number of devices can change, tells them apart.
+  # Where both are the same, as two zeros of a ReLU, nothing is to be pushed: the gradient of jnp.abs is 1 there. Two
+  # images that share a background are told apart there by rounding alone, which the number of devices changes.
   away = jnp.where(jnp.abs(difference) > ROUNDING, jnp.sign(difference), 0)
   distance = difference * jax.lax.stop_gradient(away)
   distance = distance.sum(1) if reduction == "sum" else distance.mean(1)

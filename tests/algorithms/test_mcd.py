@@ -187,7 +187,7 @@ def test_ways_to_predict():
   np.testing.assert_allclose(algorithm.predict(state, images), (each[0] + each[1]) / 2, atol=1e-4)
   np.testing.assert_allclose(jnp.exp(out["prob_ens"]), sum(map(softmax, each)) / 2, atol=1e-4)
   for i in range(2):
-    np.testing.assert_allclose(out[f"member/{i}"], each[i], atol=1e-4)
+    np.testing.assert_allclose(out[f"head/{i}"], each[i], atol=1e-4)
   surest = [each[0][i] if each[0][i].max() >= each[1][i].max() else each[1][i] for i in range(len(images))]
   np.testing.assert_allclose(out["max_logit"], surest, atol=1e-4)
 

@@ -163,6 +163,14 @@ def test_one_device_under_pmap_averages_nothing(trial, batches, monkeypatch):
   np.testing.assert_allclose(mapped, whole, atol=1e-5)
 
 
+def test_members_are_of_source_domains(trial):
+  """Reports take them so: other heads have other names."""
+  state = jax.eval_shape(trial.init, jax.random.key(0))
+  images = jax.tree.leaves(trial.shapes, is_leaf=lambda x: isinstance(x, dict) and "image" in x)[0]["image"]
+  outputs = jax.eval_shape(trial.algorithm.outputs, state, images)
+  assert sum(mode.startswith("member/") for mode in outputs) in (0, SOURCES)
+
+
 def test_iterators_are_grains(streams):
   for stream in streams.values():
     assert isinstance(stream.iterator(), grain.DatasetIterator)

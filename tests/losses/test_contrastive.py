@@ -83,6 +83,16 @@ def test_features_that_are_all_equal_have_no_loss_and_no_gradient(rescale):
   assert value == 0 and not gradient.any()
 
 
+def test_rounding_alone_tells_nothing_apart():
+  """A background that all images share, but for the last bit: it does not move, and hides no real difference."""
+  rng = np.random.default_rng(2)
+  x = rng.uniform(0.2, 1.0, (8, 6)).astype(np.float32)
+  x[:, 3:] = np.float32(0.5) + rng.choice([-1, 1], (8, 3)) * np.float32(6e-8)
+  x[0, 0], x[1, 0] = 0, 2  # the range, apart from these
+  gradient = jax.grad(lambda x: reverse_contrastive(x, LABELS, np.inf))(x)
+  assert np.unique(x[:, 3:]).size > 1 and not gradient[:, 3:].any() and gradient[:, 1:3].all()
+
+
 def test_gradient_is_of_the_chosen_pairs_with_the_positive_constant():
   """In closed form: the range by hand, the sign of the difference for the anchor alone."""
   x = features()

@@ -46,6 +46,7 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
           "name": "adam",
           "learning_rate": 1e-4,
           "weight_decay": 0.0,  # L2, added to the gradient
+          "beta1": 0.9,  # of adam
           "momentum": 0.9,  # of sgd and rmsprop
           "nesterov": False,
           "decay": 0.9,  # of rmsprop's and adadelta's mean squares

@@ -78,13 +78,14 @@ class Group:
 class Optimizer:
   """Adam, SGD, RMSProp or Adadelta with coupled L2 (gradient + weight_decay * parameter).
 
-  Adam (betas 0.9 and 0.999), SGD and Adadelta are PyTorch's. RMSProp is TensorFlow's, which crossgrad.txt's released
+  Adam (beta2 0.999), SGD and Adadelta are PyTorch's. RMSProp is TensorFlow's, which crossgrad.txt's released
   code uses: the mean square starts at 1, epsilon is added to it before the root, and momentum adds up steps that have
   their learning rate already.
 
   Attributes:
     name: "adam", "sgd", "rmsprop" or "adadelta".
     groups: a parameter belongs to the first group whose pattern matches its path.
+    beta1: of Adam, weight of its old mean.
     momentum: of SGD and RMSProp.
     nesterov: whether SGD's momentum is Nesterov's.
     decay: of RMSProp's and Adadelta's mean squares.
@@ -94,6 +95,7 @@ class Optimizer:
 
   name: str
   groups: tuple[Group, ...]
+  beta1: float = 0.9
   momentum: float = 0.9
   nesterov: bool = False
   decay: float = 0.9
@@ -143,7 +145,7 @@ class Optimizer:
     """From gradients to updates."""
     momentum = optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
     if self.name == "adam":
-      return optax.chain(optax.scale_by_adam(eps=self.epsilon), optax.scale(-rate))
+      return optax.chain(optax.scale_by_adam(self.beta1, eps=self.epsilon), optax.scale(-rate))
     if self.name == "rmsprop":
       return optax.chain(optax.scale_by_rms(self.decay, self.epsilon, initial_scale=1.0, eps_in_sqrt=True),
                          optax.scale(-rate), momentum)
@@ -156,9 +158,9 @@ def from_config(config: Any, steps_per_epoch: float) -> Optimizer:
   """Builds the optimiser that `config.optimizer` describes.
 
   Args:
-    config: keys `name`, `learning_rate`, `weight_decay`, `momentum`, `nesterov`, `decay`, `epsilon`, `clip`, `schedule`
-      (fields of `Schedule`), and `groups`: for any name a `pattern`, `learning_rate`, `weight_decay` and `constant` (no
-      schedule).
+    config: keys `name`, `learning_rate`, `weight_decay`, `beta1`, `momentum`, `nesterov`, `decay`, `epsilon`, `clip`,
+      `schedule` (fields of `Schedule`), and `groups`: for any name a `pattern`, `learning_rate`, `weight_decay` and
+      `constant` (no schedule).
     steps_per_epoch: the length of an epoch in steps.
 
   Raises:
@@ -169,5 +171,5 @@ def from_config(config: Any, steps_per_epoch: float) -> Optimizer:
                   schedule=Schedule() if group.constant else schedule) for name, group in config.groups.items()]
   rest = Group(name="default", pattern="", learning_rate=config.learning_rate, weight_decay=config.weight_decay,
                schedule=schedule)
-  return Optimizer(name=config.name, groups=(*groups, rest), momentum=config.momentum, nesterov=config.nesterov,
-                   decay=config.decay, epsilon=config.epsilon, clip=config.clip)
+  return Optimizer(name=config.name, groups=(*groups, rest), beta1=config.beta1, momentum=config.momentum,
+                   nesterov=config.nesterov, decay=config.decay, epsilon=config.epsilon, clip=config.clip)

@@ -12,8 +12,8 @@ from dgjax.optimizers import Group, Optimizer, Schedule
 
 def settings(**changes):
   schedule = {"name": "exponential", "clock": "epoch", "decay": 0.99, "gamma": 1e-4, "power": 0.75}
-  return ConfigDict({"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-2, "momentum": 0.9, "nesterov": False,
-                     "decay": 0.9, "epsilon": 1e-8, "clip": 0.0, "schedule": schedule,
+  return ConfigDict({"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-2, "beta1": 0.9, "momentum": 0.9,
+                     "nesterov": False, "decay": 0.9, "epsilon": 1e-8, "clip": 0.0, "schedule": schedule,
                      "groups": {"masks": group("^masks/", 1e-1, 0.5)}} | changes)
 
 
@@ -27,12 +27,13 @@ def run(optimizer, params, grads):
   return seen
 
 
-def test_adam_with_coupled_l2_and_two_rates_against_loops():
+@pytest.mark.parametrize("beta1", [0.9, 0.5])
+def test_adam_with_coupled_l2_and_two_rates_against_loops(beta1):
   """Adam as PyTorch has it, gradient + weight_decay * parameter; each group its own rate, decay and x0.99 per epoch."""
   rng = np.random.default_rng(0)
   params = {"network": {"w": rng.normal(size=3)}, "masks": {"fc": rng.normal(size=2)}}
   grads = [jax.tree.map(lambda p: rng.normal(size=p.shape), params) for _ in range(5)]
-  optimizer = optimizers.from_config(settings(), steps_per_epoch=2.0)
+  optimizer = optimizers.from_config(settings(beta1=beta1), steps_per_epoch=2.0)
   f32 = lambda tree: jax.tree.map(jnp.float32, tree)  # noqa: E731
   got = run(optimizer, f32(params), [f32(g) for g in grads])
   for outer, inner, rate, decay in (("network", "w", 1e-3, 1e-2), ("masks", "fc", 1e-1, 0.5)):
@@ -40,8 +41,8 @@ def test_adam_with_coupled_l2_and_two_rates_against_loops():
     m, v = np.zeros_like(p), np.zeros_like(p)
     for t in range(5):
       g = grads[t][outer][inner] + decay * p
-      m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-      p = p - rate * 0.99 ** (t // 2) * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
+      m, v = beta1 * m + (1 - beta1) * g, 0.999 * v + 0.001 * g * g
+      p = p - rate * 0.99 ** (t // 2) * (m / (1 - beta1 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
       np.testing.assert_allclose(got[t][outer][inner], p, rtol=1e-4, atol=1e-6)
 
 

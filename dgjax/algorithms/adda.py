@@ -30,23 +30,24 @@ class ADDA(Alternating):
   The classifier stays the source's. Predictions are the network's: target encoder and source classifier.
 
   With `features="logits"` the discriminator sees the logits, and the target's classifier is adapted with its encoder:
-  so has it the released code. The paper has the encoders' features and one classifier, the default here. Adam's beta1
-  of 0.5 in the code's second phase is left out.
+  so has it the released code. The paper has the encoders' features and one classifier, the default here.
 
   Source: Tzeng et al., Adversarial discriminative domain adaptation, CVPR 2017, Eq. 9; from the code: the
-    discriminator's sizes, 10,000 steps in each phase, rate 1e-3 then 2e-4, simultaneous updates.
+    discriminator's sizes, 10,000 steps in each phase, rate 1e-3 then 2e-4, beta1 0.9 then 0.5, simultaneous updates.
 
   Attributes:
     features: what the discriminator sees: "embedding", the input of stage `network.embedding`, or "logits".
     hidden: units of the discriminator's hidden layers.
     pretrain_share: share of the run that trains on the source, in (0, 1).
     adaptation_rate: factor on all learning rates from then on.
+    adaptation_beta1: beta1 of Adam from then on, in place of `optimizer.beta1`.
   """
 
   features: str = "embedding"
   hidden: tuple[int, ...] = (500, 500)
   pretrain_share: float = 0.5
   adaptation_rate: float = 0.2
+  adaptation_beta1: float = 0.5
 
   adapts: ClassVar[bool] = True
   swept: ClassVar[tuple[str, ...]] = ("adaptation_rate",)
@@ -119,8 +120,9 @@ class ADDA(Alternating):
     """A step of the second phase."""
     state = jax.lax.cond(state.step == self.pretrain_steps, self.copy_encoder, lambda state: state, state)
     rates = jax.tree.map(lambda rate: rate * state.hparams["adaptation_rate"], state.hparams["learning_rate"])
-    after, metrics = self.descend(self.adversarial, ("network", "discriminator"),
-                                  state.replace(hparams={**state.hparams, "learning_rate": rates}), batch, key)
+    method = dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, beta1=self.adaptation_beta1))
+    after, metrics = method.descend(self.adversarial, ("network", "discriminator"),
+                                    state.replace(hparams={**state.hparams, "learning_rate": rates}), batch, key)
     network = after.params["network"]
     if self.stop:  # the classifier has no gradient, but may have weight decay
       classifier = self.network.split(state.extra["source"]["params"], self.stop)[1]

@@ -50,8 +50,9 @@ def defaults(name: str) -> dict[str, Any]:
   Returns:
     name; head_init: initialisation of the last layer, "uniform" (PyTorch's default), "normal" (N(0, 0.001^2),
     bias 0) or "truncated" (N(0, 0.1^2) within two deviations, bias 0); dtype: of the computation, "float32" or
-    "bfloat16"; weights: a file to start from, or ""; bottleneck: units of a linear layer with BatchNorm and ReLU that
-    is put before the last stage, as stage "bottleneck", or 0 for none; dynamic: the dynamic residual of its
+    "bfloat16"; weights: a file to start from, or ""; relu_logits: whether a ReLU follows the last layer, as it does in
+    CrossGrad's released code and not in its paper; bottleneck: units of a linear layer with BatchNorm and ReLU that is
+    put before the last stage, as stage "bottleneck", or 0 for none; dynamic: the dynamic residual of its
     convolutions, "none", "channel", "subspace" or "both"; dynamic_k: number of matrices of a subspace; dynamic_gate: of
     channels, "sigmoid" or "hard"; dynamic_form: how it is computed, "mixing", "outputs", "kernel" or "auto" (see
     `dynamic`).
@@ -60,8 +61,8 @@ def defaults(name: str) -> dict[str, Any]:
     UserError: there is no such network.
   """
   _known("model.name", name, NETWORKS)
-  return {"name": name, "head_init": "uniform", "dtype": "float32", "weights": "", "bottleneck": 0, "dynamic": "none",
-          "dynamic_k": 4, "dynamic_gate": "sigmoid", "dynamic_form": "auto"}
+  return {"name": name, "head_init": "uniform", "dtype": "float32", "weights": "", "relu_logits": False,
+          "bottleneck": 0, "dynamic": "none", "dynamic_k": 4, "dynamic_gate": "sigmoid", "dynamic_form": "auto"}
 
 
 def build(config_model: Mapping[str, Any], num_classes: int, dropout: bool = True) -> Network:
@@ -94,7 +95,10 @@ def build(config_model: Mapping[str, Any], num_classes: int, dropout: bool = Tru
     raise UserError(f"model.dynamic is {config_model['dynamic']!r}, but {config_model['name']} has no dynamic form: "
                     f"set it to 'none', or model.name to one of {', '.join(can)}")
   network = make(num_classes, **options)
+  *body, head = network.stages
+  if config_model["relu_logits"]:
+    head = (head[0], partial(head[1], relu=True))
+    network = network.clone(stages=(*body, head))
   if not (width := config_model["bottleneck"]):
     return network
-  *body, head = network.stages
   return network.clone(stages=(*body, ("bottleneck", partial(layers.Bottleneck, width)), head), embedding=head[0])

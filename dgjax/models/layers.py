@@ -196,17 +196,19 @@ class Head(nn.Module):
   Attributes:
     num_classes: number of logits.
     head_init: a key of HEAD_INITS.
+    relu: whether a ReLU follows, so that no logit is below 0.
   """
 
   num_classes: int
   head_init: str = "uniform"
+  relu: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps features x (batch, in) to logits (batch, num_classes), float32."""
     dense = Dense(self.num_classes, HEAD_INITS[self.head_init], zero_bias=self.head_init != "uniform")
     nn.share_scope(self, dense)
-    return dense(x)
+    return nn.relu(dense(x)) if self.relu else dense(x)
 
 
 class BatchNorm(nn.Module):

@@ -105,8 +105,8 @@ def lenet3(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
 
   5x5 convolutions of 32, 64 and 128 channels with ReLU and 2x2 pooling, then 128 units with dropout 0.5 (the
   embedding), 64 units, and logits. Every layer starts from a normal of deviation 0.1, cut at two, bias 0;
-  `head_init="truncated"` does so for the last. The released CrossGrad has a ReLU on the logits, its DAN has none; here
-  there is none.
+  `head_init="truncated"` does so for the last. The released CrossGrad has a ReLU on the logits, its DAN has none;
+  here `model.relu_logits` says so.
 
   Args:
     num_classes: number of logits.

@@ -64,6 +64,18 @@ def test_the_second_phase_trains_an_encoder_against_a_frozen_one():
                              atol=1e-5)
 
 
+def test_the_second_phase_has_its_own_beta1():
+  """After one step Adam's mean is (1 - beta1) times the gradient."""
+  state = begin(adda()).replace(step=jnp.int32(3))
+  means = []
+  for beta1 in (0.5, 0.9):
+    after, _ = jax.jit(adda(adaptation_beta1=beta1).update)(state, nested(3))
+    flat = jax.tree_util.tree_flatten_with_path(after.opt_state["discriminator"])[0]
+    means.append(np.concatenate([np.ravel(x) for path, x in flat if "mu" in jax.tree_util.keystr(path)]))
+  assert np.abs(means[1]).max() > 0
+  np.testing.assert_allclose(means[0], 5 * means[1], rtol=1e-5, atol=1e-9)
+
+
 def test_simultaneous_updates_on_logits_against_loops():
   """A linear encoder under a linear discriminator, whose gradients are written out."""
   algorithm = dataclasses.replace(adda(steps=2, network=linear(CLASSES), hidden=(), features="logits",

@@ -36,15 +36,16 @@ group = local.Group([[sys.executable, "-c", program] for program in programs],
                     [dict(INDEX=str(index)) for index in range(len(programs))])
 sys.exit(group.wait())
 """
-# Says that it is up, and stops with 75 when it is asked to.
+# Says that it is up, and stops with 75 when it is asked to. It sleeps in short pieces: a signal that comes just before a
+# sleep begins is handled when it ends.
 STOPPABLE = ("import signal, sys, time\n"
              "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
              "print('up', flush=True)\n"
-             "time.sleep(60)")
+             "for _ in range(600): time.sleep(0.1)")
 STUBBORN = ("import signal, time\n"
             "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
             "print('up', flush=True)\n"
-            "time.sleep(60)")
+            "for _ in range(600): time.sleep(0.1)")
 
 
 def launch(*programs):

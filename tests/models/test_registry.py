@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dgjax import models, ops
@@ -84,6 +85,15 @@ def test_settings_are_checked():
     models.defaults("alexnett")
   head = models.build({**config, "head_init": "normal"}, 7).stages[-1][1](name="fc")
   assert isinstance(head, layers.Head) and head.head_init == "normal"
+
+
+def test_logits_through_a_relu():
+  x = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
+  plain, cut = (models.build({**models.defaults("smallnet"), "relu_logits": relu}, 7) for relu in (False, True))
+  variables = plain.init(jax.random.key(0), x)
+  logits = plain.apply(variables, x)
+  assert (logits < 0).any()
+  np.testing.assert_array_equal(cut.apply(variables, x), np.maximum(logits, 0))
 
 
 def test_a_bottleneck_before_the_last_stage():

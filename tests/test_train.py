@@ -2,12 +2,13 @@ import dataclasses
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import tiny_network
+from helpers import same, tiny_network
 
-from dgjax import config, data, models, ops, train
+from dgjax import algorithms, config, data, models, ops, parallel, train
 from dgjax.analysis import figures, runs
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
@@ -89,6 +90,27 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
   good = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
   steps = [line["step"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line]
   assert steps[-1] == good and not (tmp_path / "results.json").exists()
+
+
+def test_published_weights_go_below_a_bottleneck(tmp_path):
+  """What the file has keeps its values; the bottleneck, which it lacks, and the head on it start fresh."""
+  network = tiny_network(classes=7)
+  published = network.init(jax.random.key(5), jnp.zeros((1, 16, 16, 3)))
+  published = jax.tree.map(lambda x: x + 0.5, published)
+  models.weights.save(str(tmp_path / "published.safetensors"), published)
+  c = settings("--config.algorithm.name=aggregate", "--config.model.bottleneck=6",
+               f"--config.model.weights={tmp_path / 'published.safetensors'}")
+  layout, dataset = parallel.make("jit", 1, 16), data.load(c.data, 0)
+  algorithm = algorithms.build(c, classes=10, domains=3, steps_per_epoch=10.0, steps=6)
+  state = train.first_state(c, algorithm, layout, dataset)
+  c.model.weights = ""
+  fresh = train.first_state(c, algorithm, layout, dataset)
+  for kind, tree in (("params", state.params["network"]), ("batch_stats", state.batch_stats["network"])):
+    for stage in ("stage1", "stage2"):
+      assert same(tree[stage], published[kind][stage])
+  for stage in ("bottleneck", "fc"):
+    assert same(state.params["network"][stage], fresh.params["network"][stage])
+  assert jax.tree.leaves(state.params["network"]["fc"])[1].shape == (6, 10)
 
 
 def test_report_of_the_last_step_and_a_method_without_masks(tmp_path):

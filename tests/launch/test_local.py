@@ -36,7 +36,7 @@ group = local.Group([[sys.executable, "-c", program] for program in programs],
                     [dict(INDEX=str(index)) for index in range(len(programs))])
 sys.exit(group.wait())
 """
-# Says that it is up, and stops with 75 when it is asked to. It sleeps in short pieces: a signal that comes just before a
+# Says that it is up, and stops with 75 when it is asked to. It sleeps in pieces: a signal that comes just before a
 # sleep begins is handled when it ends.
 STOPPABLE = ("import signal, sys, time\n"
              "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"

@@ -5,6 +5,7 @@ the target is scored in. Calls alternate, and the order within a pair alternates
 does falls on both; a ratio is the median of the pairs' ratios.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,9 +13,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dgjax import algorithms, parallel, train
+from dgjax import algorithms, models, ops, parallel, train
 from dgjax.data.dataset import Dataset
 from dgjax.evaluation.accuracy import Evaluator
+
+
+def parser(description: str, *, model: str, image_size: int, batch_size: int, repeats: int = 15) -> Any:
+  """The options that every comparison has, with a comparison's own defaults."""
+  made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+  made.add_argument("--model", default=model, choices=sorted(models.NETWORKS))
+  made.add_argument("--image_size", type=int, default=image_size)
+  made.add_argument("--batch_size", type=int, default=batch_size, help="of training")
+  made.add_argument("--repeats", type=int, default=repeats, help="pairs of calls that are measured")
+  made.add_argument("--warmup", type=int, default=2, help="pairs before those")
+  return made
 
 
 def images(rows: int, side: int, classes: int, domains: int) -> dict[str, np.ndarray]:
@@ -69,9 +81,11 @@ class Comparison(NamedTuple):
             f"{f'{low:.3f}-{high:.3f}':>16}{target:>8}")
 
 
-def header(first: str, second: str) -> str:
-  """The head of the table that `Comparison.line` makes rows of."""
-  return f"{'':<32}{first:>12}{second:>12}{'ratio':>8}{'quartiles':>16}{'target':>8}"
+def head(flags: argparse.Namespace, details: str, first: str, second: str) -> str:
+  """What was measured on what, and the head of the table that `Comparison.line` makes rows of."""
+  what = ", ".join(filter(None, [flags.model, f"{flags.image_size} px", details, jax.devices()[0].device_kind]))
+  return (f"{what}, {ops.backend()}; medians of {flags.repeats} alternating repetitions\n"
+          f"{'':<32}{first:>12}{second:>12}{'ratio':>8}{'quartiles':>16}{'target':>8}")
 
 
 def compare(first: Callable[[], Any], second: Callable[[], Any], repeats: int, warmup: int) -> Comparison:

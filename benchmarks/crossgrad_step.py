@@ -10,20 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import alternating
-import jax
 
-from dgjax import config, models, ops
+from dgjax import config
 
 CLASSES, DOMAINS = 36, 71  # characters, and fonts to train on (crossgrad.txt, section 4)
 
 
 def settings(argv: Sequence[str] | None = None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--model", default="lenet3", choices=sorted(models.NETWORKS))
-  parser.add_argument("--image_size", type=int, default=32)
-  parser.add_argument("--batch_size", type=int, default=32)
-  parser.add_argument("--repeats", type=int, default=15, help="pairs of calls that are measured")
-  parser.add_argument("--warmup", type=int, default=2, help="pairs before those")
+  parser = alternating.parser(__doc__, model="lenet3", image_size=32, batch_size=32)
   return parser.parse_args(argv)
 
 
@@ -40,10 +34,8 @@ def report(flags: argparse.Namespace) -> str:
   label, domain = (training_step("aggregate", classes, flags) for classes in (CLASSES, DOMAINS))
   comparison = alternating.compare(lambda: (label(), domain()), training_step("crossgrad", CLASSES, flags),
                                    flags.repeats, flags.warmup)
-  return "\n".join([
-      f"{flags.model}, {flags.image_size} px, {jax.devices()[0].device_kind}, {ops.backend()}; medians of "
-      f"{flags.repeats} alternating repetitions", alternating.header("2 x ERM", "crossgrad"),
-      comparison.line(f"training step, batch {flags.batch_size}", 2.2)])
+  return "\n".join([alternating.head(flags, "", "2 x ERM", "crossgrad"),
+                    comparison.line(f"training step, batch {flags.batch_size}", 2.2)])
 
 
 if __name__ == "__main__":

@@ -10,23 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import alternating
-import jax
 
-from dgjax import config, models, ops
+from dgjax import config
 
 DOMAINS, CLASSES = 3, 7  # of PACS, one domain being left out
 METHODS = ("aggregate", "dmg")
 
 
 def settings(argv: Sequence[str] | None = None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--model", default="resnet18", choices=sorted(models.NETWORKS))
+  parser = alternating.parser(__doc__, model="resnet18", image_size=96, batch_size=32)
   parser.add_argument("--placement", default="paper", help="algorithm.masks.placement")
-  parser.add_argument("--image_size", type=int, default=96)
-  parser.add_argument("--batch_size", type=int, default=32, help="of training")
   parser.add_argument("--eval_batch_size", type=int, default=64)
-  parser.add_argument("--repeats", type=int, default=15, help="pairs of calls that are measured")
-  parser.add_argument("--warmup", type=int, default=2, help="pairs before those")
   return parser.parse_args(argv)
 
 
@@ -43,8 +37,7 @@ def report(flags: argparse.Namespace) -> str:
   """Measures, and returns the table."""
   steps, evaluations = zip(*(alternating.calls(make_config(method, flags), CLASSES, DOMAINS) for method in METHODS),
                            strict=True)
-  lines = [f"{flags.model}, {flags.image_size} px, masks at {flags.placement!r}, {jax.devices()[0].device_kind}, "
-           f"{ops.backend()}; medians of {flags.repeats} alternating repetitions", alternating.header(*METHODS)]
+  lines = [alternating.head(flags, f"masks at {flags.placement!r}", *METHODS)]
   for what, pair, target in ((f"training step, batch {flags.batch_size}", steps, 1.05),
                              (f"evaluation, {DOMAINS} masks, batch {flags.eval_batch_size}", evaluations, 1.6)):
     lines.append(alternating.compare(*pair, flags.repeats, flags.warmup).line(what, target))

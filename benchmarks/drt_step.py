@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import alternating
-import jax
 
-from dgjax import config, models, ops
+from dgjax import config, models
 from dgjax.models import dynamic
 
 DOMAINS, CLASSES = 3, 7  # of PACS, one domain being left out
@@ -20,16 +19,11 @@ TARGET = 1.15
 
 
 def settings(argv: Sequence[str] | None = None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--model", default="resnet50", choices=sorted(models.NETWORKS))
+  parser = alternating.parser(__doc__, model="resnet50", image_size=96, batch_size=16, repeats=9)
   parser.add_argument("--variant", default="subspace", choices=[v for v in dynamic.VARIANTS if v != "none"])
   parser.add_argument("--forms", nargs="+", default=["mixing", "outputs"], choices=dynamic.FORMS,
                       help="'kernel' compiles one convolution for each example and layer: give it small batches")
   parser.add_argument("--dtype", default="float32", choices=sorted(models.DTYPES))
-  parser.add_argument("--image_size", type=int, default=96)
-  parser.add_argument("--batch_size", type=int, default=16)
-  parser.add_argument("--repeats", type=int, default=9, help="pairs of calls that are measured")
-  parser.add_argument("--warmup", type=int, default=2, help="pairs before those")
   return parser.parse_args(argv)
 
 
@@ -44,9 +38,7 @@ def make_config(variant: str, form: str, flags: argparse.Namespace) -> Any:
 def report(flags: argparse.Namespace) -> str:
   """Measures, and returns the table."""
   static, _ = alternating.calls(make_config("none", "auto", flags), CLASSES, DOMAINS)
-  lines = [f"{flags.model}, {flags.image_size} px, {flags.dtype}, {flags.variant}, {jax.devices()[0].device_kind}, "
-           f"{ops.backend()}; medians of {flags.repeats} alternating repetitions",
-           alternating.header("static", "dynamic")]
+  lines = [alternating.head(flags, f"{flags.dtype}, {flags.variant}", "static", "dynamic")]
   for form in flags.forms:
     step, _ = alternating.calls(make_config(flags.variant, form, flags), CLASSES, DOMAINS)
     comparison = alternating.compare(static, step, flags.repeats, flags.warmup)

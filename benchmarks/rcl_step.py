@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import alternating
-import jax
 
-from dgjax import config, models, ops
+from dgjax import config
 from dgjax.losses.contrastive import RESCALES
 
 DOMAINS, CLASSES = 1, 10  # of MNIST-MP
@@ -20,13 +19,8 @@ METHODS = ("aggregate", "rcl")
 
 
 def settings(argv: Sequence[str] | None = None) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--model", default="mnistnet", choices=sorted(models.NETWORKS))
+  parser = alternating.parser(__doc__, model="mnistnet", image_size=32, batch_size=128)
   parser.add_argument("--rescale", default="batch", choices=RESCALES, help="algorithm.rescale")
-  parser.add_argument("--image_size", type=int, default=32)
-  parser.add_argument("--batch_size", type=int, default=128)
-  parser.add_argument("--repeats", type=int, default=15, help="pairs of calls that are measured")
-  parser.add_argument("--warmup", type=int, default=2, help="pairs before those")
   return parser.parse_args(argv)
 
 
@@ -43,10 +37,8 @@ def report(flags: argparse.Namespace) -> str:
   """Measures, and returns the table."""
   first, second = (alternating.calls(make_config(method, flags), CLASSES, DOMAINS)[0] for method in METHODS)
   comparison = alternating.compare(first, second, flags.repeats, flags.warmup)
-  return "\n".join([
-      f"{flags.model}, {flags.image_size} px, range by {flags.rescale}, {jax.devices()[0].device_kind}, "
-      f"{ops.backend()}; medians of {flags.repeats} alternating repetitions", alternating.header(*METHODS),
-      comparison.line(f"training step, batch {flags.batch_size}", 1.15)])
+  return "\n".join([alternating.head(flags, f"range by {flags.rescale}", *METHODS),
+                    comparison.line(f"training step, batch {flags.batch_size}", 1.15)])
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ def pacs_adaptation(variant: str | None, *, algorithm: str) -> ConfigDict:
   """The settings of wemnet.txt, and of TLL's DANN where it is silent, for PACS: three domains adapt to the fourth.
 
   wemnet.txt, section 3.2: SGD, momentum 0.9, learning rate 0.01, weight decay 1e-3. TLL's: Nesterov, the rate x
-  (1 + 0.001 step)^-0.75, a tenth of it below the bottleneck of 256 units, 32 source and 32 target images a step, 20
-  epochs of 1,000 steps, evaluated after each. The paper's data are Office-31 and VisDA-2017; PACS is ours, where all of
+  (1 + 0.001 step)^-0.75, a tenth of it below the bottleneck of 256 units, a normalised discriminator, 32 source and
+  32 target images a step, 20 epochs of 1,000 steps, evaluated after each. The paper's data are Office-31 and VisDA-2017; PACS is ours, where all of
   the target's images are used without labels.
 
   Args:
@@ -136,6 +136,8 @@ def pacs_adaptation(variant: str | None, *, algorithm: str) -> ConfigDict:
 def _tll(c: ConfigDict, *, epochs: int, small: bool) -> None:
   """What `pacs_adaptation` says of training, for so many epochs; or of its "small"."""
   c.model.bottleneck = 256
+  if "norm" in c.algorithm:
+    c.algorithm.norm = True
   c.batch_size, c.steps, c.eval_every = 32, epochs * 1_000, 1_000
   c.optimizer.name, c.optimizer.learning_rate, c.optimizer.weight_decay = "sgd", 0.01, 1e-3
   c.optimizer.nesterov = True

@@ -24,11 +24,13 @@ class Discriminating(Algorithm):
   Attributes:
     adversarial_weight: of the discriminator's loss; with 0 nothing is aligned.
     hidden: units of the discriminator's hidden layers; () is one linear layer.
+    norm: whether these are normalised over the batch, that of both domains where there are two, before their ReLU.
     ramp: schedule of the reversal's coefficient, in steps; a `length` of 0 is the whole run.
   """
 
   adversarial_weight: float = 1.0
   hidden: tuple[int, ...] = ()
+  norm: bool = False
   ramp: Ramp = Ramp()
 
   swept: ClassVar[tuple[str, ...]] = ("adversarial_weight",)
@@ -36,7 +38,7 @@ class Discriminating(Algorithm):
   @property
   def discriminator(self) -> MLP:
     """Maps features to one logit for each source domain."""
-    return MLP(tuple(self.hidden), self.domains)
+    return MLP(tuple(self.hidden), self.domains, self.norm)
 
   def init_params(self, key, images):
     network_key, discriminator_key = jax.random.split(key)
@@ -109,7 +111,7 @@ class DANN(Discriminating):
   weight of 0 it is training on the sources alone, but for BatchNorm's statistics.
 
   Source: Ganin et al., Domain-adversarial training of neural networks, JMLR 2016, sections 4.2 and 5.2.2; the
-    discriminator's widths are TLL's (Transfer-Learning-Library), which has BatchNorm between them.
+    discriminator's widths are TLL's (Transfer-Learning-Library), which has BatchNorm between them (`norm`).
 
   Attributes:
     aligned: what the discriminator sees: "embedding", the input of stage `network.embedding`, or "logits".
@@ -127,7 +129,7 @@ class DANN(Discriminating):
 
   @property
   def discriminator(self):
-    return MLP(tuple(self.hidden), 1)
+    return MLP(tuple(self.hidden), 1, self.norm)
 
   @property
   def aligned_stage(self):

@@ -2,8 +2,24 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from flax.linen import initializers
 
 from dgjax.models import layers
+
+
+class BatchStandardise(nn.Module):
+  """BatchNorm without running statistics: a discriminator is not used but in batches."""
+
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Standardises x (batch, units) by the batch's mean and biased variance, then scales and shifts it."""
+    scale = self.param("scale", initializers.ones, x.shape[-1:]).reshape(1, -1)
+    bias = self.param("bias", initializers.zeros, x.shape[-1:]).reshape(1, -1)
+    centred = x - x.mean(0, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(0, keepdims=True) + self.epsilon) * scale + bias
 
 
 class MLP(nn.Module):
@@ -12,16 +28,19 @@ class MLP(nn.Module):
   Attributes:
     widths: units of the hidden layers.
     outputs: units of the last.
+    norm: whether hidden layers are standardised over the batch before their ReLU.
   """
 
   widths: tuple[int, ...]
   outputs: int
+  norm: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps features (batch, in) to (batch, outputs)."""
     for i, width in enumerate(self.widths, 1):
-      x = nn.relu(layers.Dense(width, name=f"fc{i}")(x))
+      x = layers.Dense(width, name=f"fc{i}")(x)
+      x = nn.relu(BatchStandardise(name=f"bn{i}")(x) if self.norm else x)
     return layers.Dense(self.outputs, name="out")(x)
 
 

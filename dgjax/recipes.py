@@ -116,8 +116,8 @@ def pacs_adaptation(variant: str | None, *, algorithm: str) -> ConfigDict:
 
   wemnet.txt, section 3.2: SGD, momentum 0.9, learning rate 0.01, weight decay 1e-3. TLL's: Nesterov, the rate x
   (1 + 0.001 step)^-0.75, a tenth of it below the bottleneck of 256 units, a normalised discriminator, 32 source and
-  32 target images a step, 20 epochs of 1,000 steps, evaluated after each. The paper's data are Office-31 and VisDA-2017; PACS is ours, where all of
-  the target's images are used without labels.
+  32 target images a step, 20 epochs of 1,000 steps, evaluated after each. The paper's data are Office-31 and
+  VisDA-2017; PACS is ours, where all of the target's images are used without labels.
 
   Args:
     variant: the network, "" (ResNet-18) or "resnet50"; or "small", 96 pixels from scratch: one learning rate for all

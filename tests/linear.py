@@ -3,20 +3,12 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import numpy as np
-from helpers import Head, optimizer
+from helpers import Flatten, Head, optimizer
 
 from dgjax.models.network import Network
 
 SGD = dataclasses.replace(optimizer(0.1, name="sgd"), momentum=0.0)
-
-
-class Flatten(nn.Module):
-  """Pixels as units."""
-
-  def __call__(self, x, train):
-    return x.reshape(x.shape[0], -1)
 
 
 def linear(classes):

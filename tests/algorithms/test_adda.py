@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from adaptation import begin, nested
-from helpers import CLASSES, make, optimizer, same
+from helpers import CLASSES, both, make, optimizer, same, start
 from linear import SGD, linear, softmax
 
 from dgjax.errors import UserError
@@ -19,19 +18,19 @@ def adda(steps=6, **settings):
 def run(algorithm, state, steps, first=0):
   update = jax.jit(algorithm.update)
   for i in range(first, first + steps):
-    state, metrics = update(state, nested(i))
+    state, metrics = update(state, both(i))
   return state, metrics
 
 
 def test_the_first_phase_is_erm_on_the_merged_sources():
   algorithm, plain = adda(), make("aggregate")
-  state = begin(algorithm)
-  expected = jax.jit(plain.init)(jax.random.key(0), nested()["source"])
+  state = start(algorithm)
+  expected = jax.jit(plain.init)(jax.random.key(0), both()["source"])
   expected = expected.replace(params={"network": state.params["network"]})
   first = state.params["discriminator"]
   update = jax.jit(plain.update)
   for i in range(3):
-    expected, wanted = update(expected, nested(i)["source"])
+    expected, wanted = update(expected, both(i)["source"])
   state, metrics = run(algorithm, state, 3)
   np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-6)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), (state.params["network"], state.batch_stats),
@@ -43,7 +42,7 @@ def test_the_second_phase_trains_an_encoder_against_a_frozen_one():
   """Weight decay moves neither the source encoder nor the classifier, and the moments are fresh."""
   group = Group(name="default", pattern="", learning_rate=1e-2, weight_decay=0.1, schedule=Schedule())
   algorithm = dataclasses.replace(adda(), optimizer=dataclasses.replace(optimizer(), groups=(group,)))
-  pretrained, _ = run(algorithm, begin(algorithm), 3)
+  pretrained, _ = run(algorithm, start(algorithm), 3)
   state, _ = run(algorithm, pretrained, 1, first=3)
   assert same(state.extra["source"], {"params": pretrained.params["network"],
                                       "batch_stats": pretrained.batch_stats["network"]})
@@ -57,7 +56,7 @@ def test_the_second_phase_trains_an_encoder_against_a_frozen_one():
   assert same(later.extra, state.extra) and same(later.params["network"]["fc"], pretrained.params["network"]["fc"])
   np.testing.assert_allclose(later.hparams["learning_rate"]["default"], 1e-2, rtol=1e-6)
 
-  images = nested()["target"]["image"]
+  images = both()["target"]["image"]
   features = algorithm.evaluate(later, images, stop="fc")
   head = pretrained.params["network"]["fc"]["Dense_0"]
   np.testing.assert_allclose(algorithm.predict(later, images), features @ head["kernel"] + head["bias"][None],
@@ -66,10 +65,10 @@ def test_the_second_phase_trains_an_encoder_against_a_frozen_one():
 
 def test_the_second_phase_has_its_own_beta1():
   """After one step Adam's mean is (1 - beta1) times the gradient."""
-  state = begin(adda()).replace(step=jnp.int32(3))
+  state = start(adda()).replace(step=jnp.int32(3))
   means = []
   for beta1 in (0.5, 0.9):
-    after, _ = jax.jit(adda(adaptation_beta1=beta1).update)(state, nested(3))
+    after, _ = jax.jit(adda(adaptation_beta1=beta1).update)(state, both(3))
     flat = jax.tree_util.tree_flatten_with_path(after.opt_state["discriminator"])[0]
     means.append(np.concatenate([np.ravel(x) for path, x in flat if "mu" in jax.tree_util.keystr(path)]))
   assert np.abs(means[1]).max() > 0
@@ -80,19 +79,19 @@ def test_simultaneous_updates_on_logits_against_loops():
   """A linear encoder under a linear discriminator, whose gradients are written out."""
   algorithm = dataclasses.replace(adda(steps=2, network=linear(CLASSES), hidden=(), features="logits",
                                        adaptation_rate=0.5), optimizer=SGD)
-  state, batch = begin(algorithm).replace(step=jnp.int32(1)), nested()
+  state, batch = start(algorithm).replace(step=jnp.int32(1)), both()
   w, b = (np.asarray(state.params["network"]["fc"]["Dense_0"][k], np.float64) for k in ("kernel", "bias"))
   v, c = (np.asarray(state.params["discriminator"]["out"][k], np.float64) for k in ("kernel", "bias"))
   s, t = (batch[side]["image"].reshape(len(batch[side]["image"]), -1).astype(np.float64)
           for side in ("source", "target"))
-  both = np.concatenate([s, t]) @ w + b
+  logits = np.concatenate([s, t]) @ w + b
   domains = np.eye(2)[[0] * len(s) + [1] * len(t)]
-  p = softmax(both @ v + c)
-  error = (p - domains) / len(both)
+  p = softmax(logits @ v + c)
+  error = (p - domains) / len(logits)
   fooled = (softmax((t @ w + b) @ v + c) - np.eye(2)[[0] * len(t)]) / len(t)
   after, metrics = jax.jit(algorithm.update)(state, batch)
   rate = 0.1 * 0.5
-  np.testing.assert_allclose(after.params["discriminator"]["out"]["kernel"], v - rate * both.T @ error, atol=1e-5)
+  np.testing.assert_allclose(after.params["discriminator"]["out"]["kernel"], v - rate * logits.T @ error, atol=1e-5)
   np.testing.assert_allclose(after.params["discriminator"]["out"]["bias"], c - rate * error.sum(0), atol=1e-5)
   np.testing.assert_allclose(after.params["network"]["fc"]["Dense_0"]["kernel"], w - rate * t.T @ (fooled @ v.T),
                              atol=1e-5)

@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from adaptation import begin, nested
-from helpers import CLASSES, DOMAINS, Head, make, tiny_network
+from helpers import CLASSES, DOMAINS, Head, both, make, start, tiny_network
 from linear import Flatten, softmax
 
 from dgjax.errors import UserError
@@ -101,7 +100,7 @@ def plus(*terms):
 def test_three_steps_against_loops(steps):
   """Step A moves everything, B the heads, C the trunk; each from where the one before ended."""
   algorithm = simple(discrepancy_weight=2.0, balance_weight=0.3, label_smoothing=0.1, generator_steps=steps)
-  state, batch = begin(algorithm), nested()
+  state, batch = start(algorithm), both()
   x, y, t = batch["source"]["image"], batch["source"]["label"], batch["target"]["image"]
   loops = Loops(state.params)
   (ce, by_ce), (h, by_h) = loops.cross_entropy(x, y, 0.1), loops.balance(t)
@@ -120,7 +119,7 @@ def test_three_steps_against_loops(steps):
 def test_one_step_is_the_closed_form_of_the_reversal():
   """The heads ascend weight * D, the trunk descends weight * reversal * D."""
   algorithm = simple(form="one_step", discrepancy_weight=5.0, reversal=4.0, balance_weight=0.3, label_smoothing=0.1)
-  state, batch = begin(algorithm), nested()
+  state, batch = start(algorithm), both()
   x, y, t = batch["source"]["image"], batch["source"]["label"], batch["target"]["image"]
   loops = Loops(state.params)
   (ce, by_ce), (h, by_h), (d, by_d) = loops.cross_entropy(x, y, 0.1), loops.balance(t), loops.discrepancy(t)
@@ -136,7 +135,7 @@ def test_one_step_is_the_closed_form_of_the_reversal():
 def test_with_zero_weights_both_heads_train_on_the_merged_sources_alone():
   """One step without D and H is ERM of two heads; the target's images change nothing."""
   algorithm = simple(form="one_step", discrepancy_weight=0.0)
-  state, batch = begin(algorithm), nested()
+  state, batch = start(algorithm), both()
   update, loops = jax.jit(algorithm.update), Loops(state.params)
   other = {**batch, "target": {"image": 3 - batch["target"]["image"]}}
   after, _ = update(state, batch)
@@ -149,7 +148,7 @@ def test_with_zero_weights_both_heads_train_on_the_merged_sources_alone():
 def test_what_a_step_leaves_out_stays_as_it_is():
   """Neither old momentum nor weight decay moves the trunk in B, or the heads in C."""
   algorithm = simple(optimizer=sgd(momentum=0.9, weight_decay=0.1))
-  state, batch = begin(algorithm), nested()
+  state, batch = start(algorithm), both()
   key = jax.random.key(0)
   warm, _ = algorithm.descend(algorithm.both, ("network", "heads"), state, batch, key, jnp.zeros(()))
   for names, still, loss, weight in ((("heads",), "network", algorithm.both, (jnp.ones(()),)),
@@ -165,7 +164,7 @@ def test_what_a_step_leaves_out_stays_as_it_is():
 
 def test_heads_have_their_own_draws_and_share_the_trunk():
   algorithm = make("mcd", network=tiny_network(dropout=0.5), hidden=(6,))
-  state = begin(algorithm)
+  state = start(algorithm)
   assert set(state.params["network"]) == {"stage1", "stage2"} and set(state.params["heads"]) == {"hidden1", "fc"}
   kernel = state.params["heads"]["hidden1"]["fc"]["kernel"]
   assert kernel.shape == (2, 16, 6) and not np.array_equal(kernel[0], kernel[1])
@@ -180,7 +179,7 @@ def test_heads_have_their_own_draws_and_share_the_trunk():
 
 def test_ways_to_predict():
   algorithm = simple()
-  state, images = begin(algorithm), nested()["target"]["image"]
+  state, images = start(algorithm), both()["target"]["image"]
   loops = Loops(state.params)
   each = [loops.features(images) @ w + b for w, b in loops.heads]
   out = algorithm.outputs(state, images)
@@ -195,7 +194,7 @@ def test_ways_to_predict():
 def test_m3sda_against_loops():
   """Each pair learns its own domain; moments join in step A; D sums over pairs."""
   algorithm = simple("m3sda", moment_weight=0.2, orders=2, discrepancy_weight=0.0, generator_steps=0)
-  state, batch = begin(algorithm), nested()
+  state, batch = start(algorithm), both()
   x, y, d, t = *(batch["source"][name] for name in ("image", "label", "domain")), batch["target"]["image"]
   pairs = [Loops(state.params, (2 * i, 2 * i + 1)) for i in range(DOMAINS)]
   grads = [pair.backward(x[d == i], pair.cross_entropy(x[d == i], y[d == i])[1]) for i, pair in enumerate(pairs)]
@@ -225,15 +224,15 @@ def test_m3sda_against_loops():
 def test_m3sda_of_one_source_without_moments_is_mcd():
   settings = {"discrepancy_weight": 2.0, "balance_weight": 0.1}
   one = dataclasses.replace(simple("m3sda", moment_weight=0.0, **settings), domains=1)
-  plain, batch = simple(**settings), nested()
+  plain, batch = simple(**settings), both()
   batch["source"]["domain"] = np.zeros_like(batch["source"]["domain"])
-  after, expected = jax.jit(one.update)(begin(one), batch)[0], jax.jit(plain.update)(begin(plain), batch)[0]
+  after, expected = jax.jit(one.update)(start(one), batch)[0], jax.jit(plain.update)(start(plain), batch)[0]
   jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), after.params, expected.params)
 
 
 def test_ways_to_predict_of_m3sda():
   algorithm = simple("m3sda")
-  state, images = begin(algorithm), nested()["target"]["image"]
+  state, images = start(algorithm), both()["target"]["image"]
   domain = np.arange(12) % DOMAINS
   each = np.stack([p for i in range(DOMAINS) for p in Loops(state.params, (2 * i, 2 * i + 1)).probabilities(images)])
   out = algorithm.outputs(state, images, domain)
@@ -256,7 +255,7 @@ def test_under_pmap_losses_are_of_the_whole_batch():
   """Domains, moments and class balance are counted over all devices; without BatchNorm nothing else differs."""
   algorithm = dataclasses.replace(simple("m3sda", moment_weight=0.2, orders=3, balance_weight=0.5), axis="data")
   whole = dataclasses.replace(algorithm, axis=None)
-  state, batch = begin(whole), nested(sources=16, targets=16)
+  state, batch = start(whole), both(size=16, target_size=16)
   parts = jax.tree.map(lambda x: x.reshape(2, 8, *x.shape[1:]), batch)
   mapped = jax.jit(jax.vmap(algorithm.update, in_axes=(None, 0), axis_name="data"))(state, parts)[0]
   expected = jax.jit(whole.update)(state, batch)[0]

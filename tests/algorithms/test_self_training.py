@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from adaptation import begin, nested
-from helpers import CLASSES, make, same
+from helpers import CLASSES, both, make, same, start
 from linear import SGD, linear, softmax
 
 from dgjax.algorithms.self_training import SelfTraining, labelled
@@ -24,25 +23,25 @@ def states(algorithm, state, steps=STEPS):
   """The state after each step, and the metrics of each."""
   update, out = jax.jit(algorithm.update), []
   for i in range(steps):
-    state, metrics = update(state, nested(i))
+    state, metrics = update(state, both(i))
     out.append((state, metrics))
   return out
 
 
 def test_a_round_starts_again_from_the_first_state_with_the_last_as_its_teacher():
   algorithm = method(confidence=0.4)
-  start = begin(algorithm)
+  begun = start(algorithm)
   # As after published weights were loaded: the parameters are no longer those of `init`.
-  start = start.replace(params=jax.tree.map(lambda x: 0.5 * x, start.params))
-  done = states(algorithm, start)
+  begun = begun.replace(params=jax.tree.map(lambda x: 0.5 * x, begun.params))
+  done = states(algorithm, begun)
   third, fourth = done[2][0], done[3][0]
   assert same(fourth.extra["teacher"]["params"], third.params)
-  assert same(fourth.extra["initial"]["params"], start.params)
+  assert same(fourth.extra["initial"]["params"], begun.params)
   assert same(done[-1][0].extra["teacher"]["params"], third.params)  # for the rest of the run
   assert [int(state.step) for state, _ in done] == list(range(1, STEPS + 1))
-  assert same(done[-1][0].key, start.key)
+  assert same(done[-1][0].key, begun.key)
 
-  images = nested(3)["target"]["image"]
+  images = both(3)["target"]["image"]
   heads = third.params["heads"]["fc"]["Dense_0"]
   flat = images.reshape(len(images), -1)
   probs = sum(softmax(flat @ np.asarray(heads["kernel"][i]) + np.asarray(heads["bias"][i])) for i in range(2)) / 2
@@ -50,8 +49,8 @@ def test_a_round_starts_again_from_the_first_state_with_the_last_as_its_teacher(
   target = {"image": images, "pseudo_label": probs.argmax(1).astype(np.int32),
             "confident": (probs.max(1) > 0.4).astype(np.float32)}
   plain = dataclasses.replace(algorithm, self_training=SelfTraining())
-  fresh = begin(plain).replace(params=start.params, key=jax.random.fold_in(start.key, 1))
-  expected, metrics = plain.adapt(fresh, {**nested(3), "target": target})
+  fresh = start(plain).replace(params=begun.params, key=jax.random.fold_in(begun.key, 1))
+  expected, metrics = plain.adapt(fresh, {**both(3), "target": target})
   np.testing.assert_allclose(done[3][1]["confident"], target["confident"].mean(), rtol=1e-6)
   np.testing.assert_allclose(done[3][1]["loss"], metrics["loss"], rtol=1e-5)
   close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5)  # noqa: E731
@@ -61,19 +60,19 @@ def test_a_round_starts_again_from_the_first_state_with_the_last_as_its_teacher(
 def test_without_confidence_a_round_is_the_method_alone():
   algorithm = method(confidence=1.0)
   plain = dataclasses.replace(algorithm, self_training=SelfTraining())
-  done = states(algorithm, begin(algorithm))
-  state = begin(plain)
+  done = states(algorithm, start(algorithm))
+  state = start(plain)
   state, update = state.replace(key=jax.random.fold_in(state.key, 1)), jax.jit(plain.update)
   for i in range(3, STEPS):
     assert done[i][1]["confident"] == 0
-    state, _ = update(state, nested(i))
+    state, _ = update(state, both(i))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), done[-1][0].params, state.params)
 
 
 def test_what_is_labelled():
   """Source rows, then the target's with their confidence; the mean is over those that count."""
   algorithm = method()
-  state, batch = begin(algorithm), nested(sources=4, targets=3)
+  state, batch = start(algorithm), both(size=4, target_size=3)
   source, target = (jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, n, CLASSES)), jnp.float32) for n in (4, 3))
   assert labelled(batch, source, target)[0] is source
   batch["target"] |= {"pseudo_label": np.array([0, 1, 2]), "confident": np.array([1.0, 0.0, 1.0], np.float32)}
@@ -86,4 +85,4 @@ def test_settings_out_of_range_are_named():
   with pytest.raises(UserError, match="self_training.rounds is -1"):
     SelfTraining(rounds=-1)
   with pytest.raises(ValueError, match="set `steps`"):
-    dataclasses.replace(method(), steps=0).update(begin(method()), nested())
+    dataclasses.replace(method(), steps=0).update(start(method()), both())

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from dgjax.algorithms.ensembles import ensemble
 from dgjax.algorithms.mcd import MCD
 from dgjax.errors import UserError
-from dgjax.losses.moments import moment_distance, moments
+from dgjax.losses.moments import OFFICIAL_SOURCES, moment_distance, moments, official_moment_distance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,20 +22,25 @@ class M3SDA(MCD):
 
   The paper has a pair for each source and moments 1 and 2. The released code has one pair for all, moments up to 5
   whose sums over domains have slips, and weight 0.0005. Here the pairs are the paper's, the orders and the weight the
-  code's, the distance is `moment_distance`. The code passes every domain through the network on its own, so that
-  BatchNorm normalises each by itself; here all sources are one batch. The paper's vote weighted by each source's
-  accuracy is left out: `prediction` is the mean of all heads' probabilities.
+  code's, the distance is `moment_distance`, or with `official` the code's own. That needs its four sources, as many
+  images of each as of the target (`data.mixing=balanced`, `target_batch_size` a quarter of `batch_size`), and one batch
+  on all devices (`parallel=jit`); where a batch's domains are not of one size the loss is no number. The code passes
+  every domain through the network on its own, so that BatchNorm normalises each by itself; here all sources are one
+  batch. The paper's vote weighted by each source's accuracy is left out: `prediction` is the mean of all heads'
+  probabilities.
 
   Source: Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019, section 4 and Eq. 1 and 4.
 
   Attributes:
     moment_weight: of the distance.
     orders: number of moments, at least 1.
+    official: whether the distance is that of the released code, slips included (`official_moment_distance`).
   """
 
   prediction: str = "prob_ens"
   moment_weight: float = 5e-4
   orders: int = 5
+  official: bool = False
 
   swept: ClassVar[tuple[str, ...]] = (*MCD.swept, "moment_weight")
 
@@ -43,6 +48,8 @@ class M3SDA(MCD):
     super().__post_init__()
     if self.orders < 1:
       raise UserError(f"algorithm.orders is {self.orders}: it must be at least 1")
+    if self.official and self.domains != OFFICIAL_SOURCES:
+      raise UserError(f"algorithm.official is for {OFFICIAL_SOURCES} source domains, and there are {self.domains}")
 
   @property
   def pairs(self):
@@ -51,7 +58,21 @@ class M3SDA(MCD):
   def member(self, batch):
     return jax.nn.one_hot(batch["source"]["domain"], self.domains)
 
+  def official_distance(self, source: jax.Array, target: jax.Array, domains: jax.Array) -> jax.Array:
+    """`official_moment_distance` of a batch's features (S, d) and (T, d), the sources' by their domains (S,)."""
+    if len(source) != self.domains * len(target) or self.axis is not None:
+      raise UserError(f"algorithm.official compares as many images of each source as of the target, under "
+                      f"parallel=jit: set target_batch_size to {len(source) // self.domains}, and data.mixing to "
+                      "'balanced'")
+    by_domain = source[jnp.argsort(domains, stable=True)].reshape(self.domains, *target.shape)
+    alike = (jnp.bincount(domains, length=self.domains) == len(target)).all()
+    return jnp.where(alike, official_moment_distance(by_domain, target, self.orders), jnp.nan)
+
   def alignment(self, state, batch, source, target):
+    if self.official:
+      distance = self.official_distance(source.reshape(len(source), -1), target.reshape(len(target), -1),
+                                        batch["source"]["domain"])
+      return state.hparams["moment_weight"] * distance, {"moment_distance": distance}
     of_source = moments(source.reshape(len(source), -1), self.member(batch), self.orders, self.average)
     of_target = moments(target.reshape(len(target), -1), jnp.ones((len(target), 1)), self.orders, self.average)
     distance = moment_distance(of_source, of_target)

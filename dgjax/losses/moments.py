@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 TINY = 1e-12  # inside square roots, whose slope at 0 is infinite
+# Of the released code: which sources are compared with which, one pair twice and one never.
+OFFICIAL_SOURCES, OFFICIAL_PAIRS = 4, ((0, 1), (0, 2), (1, 2), (3, 0), (3, 1), (3, 1))
 
 
 def moments(features: jax.Array, member: jax.Array, orders: int,
@@ -77,3 +79,42 @@ def moment_distance(source: tuple[jax.Array, jax.Array], target: tuple[jax.Array
   i, j = jnp.triu_indices(of_sources.shape[1], 1)
   return (mean(distances(of_sources, of_target), present * target_present)
           + mean(distances(of_sources[:, i], of_sources[:, j]), present[i] * present[j]))
+
+
+def official_moment_distance(sources: jax.Array, target: jax.Array, orders: int = 5) -> jax.Array:
+  """What M3SDA's released code, written for Digit-Five, has in the place of `moment_distance`, slips included.
+
+  The first three sources and the target are centred. Order 1 is the sum of the pairs' Frobenius distances, example
+  beside example; orders from 2 on are of the means of powers, but for the fourth source: its features take part as they
+  are, neither centred nor raised nor averaged, each example against the other domain's means. The pairs are the four of
+  a source and the target and `OFFICIAL_PAIRS`; the sum over all of them and over orders is divided by 6.
+
+  Args:
+    sources: (4, B, units) float.
+    target: (B, units) float.
+    orders: how many, at least 1.
+
+  Returns:
+    () float32, at least 0.
+
+  Raises:
+    ValueError: the shapes do not fit, or `orders` is below 1.
+
+  Source: Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019, its released code for digits.
+  """
+  if sources.ndim != 3 or len(sources) != OFFICIAL_SOURCES or target.shape != sources.shape[1:]:
+    raise ValueError(f"need sources ({OFFICIAL_SOURCES}, B, units) and target (B, units), not {sources.shape}, "
+                     f"{target.shape}")
+  if orders < 1:
+    raise ValueError(f"orders is {orders}: it must be at least 1")
+  sources, target = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (sources, target))
+  centre = lambda x: x - x.mean(0, keepdims=True)  # noqa: E731
+  centred, last = [*map(centre, (*sources[:-1], target))], sources[-1]
+
+  def of_order(k):
+    powers = centred if k == 1 else [(x**k).mean(0, keepdims=True) for x in centred]
+    domains = [*powers[:-1], last, powers[-1]]
+    pairs = [*((i, OFFICIAL_SOURCES) for i in range(OFFICIAL_SOURCES)), *OFFICIAL_PAIRS]
+    return sum(jnp.sqrt(jnp.square(domains[i] - domains[j]).sum() + TINY) for i, j in pairs)
+
+  return sum((of_order(k) for k in range(1, orders + 1)), jnp.zeros(())) / 6

@@ -9,7 +9,7 @@ from helpers import CLASSES, DOMAINS, Head, both, make, start, tiny_network
 from linear import Flatten, softmax
 
 from dgjax.errors import UserError
-from dgjax.losses.moments import moment_distance, moments
+from dgjax.losses.moments import moment_distance, moments, official_moment_distance
 from dgjax.models.network import Network
 from dgjax.optimizers import Group, Optimizer, Schedule
 
@@ -228,6 +228,22 @@ def test_m3sda_of_one_source_without_moments_is_mcd():
   batch["source"]["domain"] = np.zeros_like(batch["source"]["domain"])
   after, expected = jax.jit(one.update)(start(one), batch)[0], jax.jit(plain.update)(start(plain), batch)[0]
   jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), after.params, expected.params)
+
+
+def test_m3sda_with_the_released_codes_distance():
+  """Rows are put by domain whatever their order; where domains are not of one size the loss is no number."""
+  algorithm = dataclasses.replace(simple("m3sda"), domains=4, official=True, orders=2)
+  rng = np.random.default_rng(0)
+  source, target = rng.normal(size=(8, 5)).astype(np.float32), rng.normal(size=(2, 5)).astype(np.float32)
+  domains = np.array([3, 1, 0, 2, 1, 0, 3, 2])
+  got = algorithm.official_distance(source, target, domains)
+  by_domain = np.stack([source[domains == d] for d in range(4)])
+  np.testing.assert_allclose(got, official_moment_distance(by_domain, target, 2), rtol=1e-6)
+  assert np.isnan(algorithm.official_distance(source, target, np.array([3, 1, 0, 2, 1, 0, 3, 3])))
+  with pytest.raises(UserError, match="set target_batch_size to 2, and data.mixing"):
+    algorithm.official_distance(source, source, domains)
+  with pytest.raises(UserError, match="for 4 source domains, and there are 3"):
+    make("m3sda", official=True)
 
 
 def test_ways_to_predict_of_m3sda():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from dgjax.losses.moments import moment_distance, moments
+from dgjax.losses.moments import moment_distance, moments, official_moment_distance
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(size=(9, 3)) + 1).astype(np.float32)
@@ -92,3 +92,23 @@ def test_shapes_are_checked():
     moments(X, MEMBER, 0)
   with pytest.raises(ValueError, match=r"\(2, 3, 3\), \(3, 1, 3\)"):
     moment_distance(moments(X, MEMBER, 2), moments(T, EVERYONE, 3))
+
+
+def test_the_released_codes_distance_against_loops():
+  """Pair by pair: the fourth source is not centred, averaged or raised; it meets the second twice, the third never."""
+  rng = np.random.default_rng(3)
+  s, t = rng.normal(size=(4, 6, 3)) + np.arange(4).reshape(4, 1, 1), rng.normal(size=(6, 3))
+  total = 0.0
+  for k in (1, 2, 3):
+    def part(x, k=k):
+      x = x - x.mean(0)
+      return x if k == 1 else np.tile((x**k).mean(0), (6, 1))
+    a, b, c, target = part(s[0]), part(s[1]), part(s[2]), part(t)
+    for x, y in ((a, target), (b, target), (c, target), (a, b), (a, c), (b, c)):
+      total += np.sqrt(((x - y) ** 2).sum() / (1 if k == 1 else 6))  # of means once, not once an example
+    for y in (target, a, b, b):
+      total += np.sqrt(((s[3] - y) ** 2).sum())
+  got = official_moment_distance(s.astype(np.float32), t.astype(np.float32), 3)
+  np.testing.assert_allclose(got, total / 6, rtol=1e-5)
+  with pytest.raises(ValueError, match=r"need sources \(4, B, units\)"):
+    official_moment_distance(s[:3], t)

@@ -98,14 +98,16 @@ def test_processes_agree_and_a_failed_one_leaves():
   spec.loader.exec_module(local)
   port, text = local.free_port(), PROGRAM.format(folder=str(LAUNCHER.parents[1]))
   environments = [{**local.environment(rank, 2, port), "XLA_FLAGS": ""} for rank in range(2)]
-  begin = time.monotonic()
   processes = [subprocess.Popen([sys.executable, "-c", text], env=environment, stdout=subprocess.PIPE, text=True)
                for environment in environments]
   try:
+    assert all("agreed\n" in iter(process.stdout.readline, "") for process in processes)
+    begin = time.monotonic()
     assert processes[1].wait(60) == 3
   finally:
-    processes[0].kill()
-  assert all("agreed\n" in process.communicate()[0] for process in processes)
+    for process in processes:
+      process.kill()
+      process.communicate()
   assert time.monotonic() - begin < 50  # an orderly end would have waited for the other
 
 

@@ -6,17 +6,16 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from dgjax.algorithms.adversarial import FEATURES, Discriminating
 from dgjax.algorithms.alternating import Alternating
 from dgjax.algorithms.base import Batch, Params, TrainState
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.models.mlp import MLP
 
-FEATURES = ("embedding", "logits")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ADDA(Alternating):
+class ADDA(Alternating, Discriminating):
   """Trains on the source, then a copy of the encoder on the target until a discriminator cannot tell the two apart.
 
   For the first `pretrain_share` of the run, the network is trained on the sources' cross-entropy, merged, as Aggregate
@@ -37,7 +36,6 @@ class ADDA(Alternating):
 
   Attributes:
     features: what the discriminator sees: "embedding", the input of stage `network.embedding`, or "logits".
-    hidden: units of the discriminator's hidden layers.
     pretrain_share: share of the run that trains on the source, in (0, 1).
     adaptation_rate: factor on all learning rates from then on.
     adaptation_beta1: beta1 of Adam from then on, in place of `optimizer.beta1`.
@@ -66,21 +64,14 @@ class ADDA(Alternating):
     return round(self.pretrain_share * self.steps)
 
   @property
-  def stop(self) -> str | None:
+  def aligned_stage(self):
     """Stage before which an encoder ends; None: it is the whole network."""
     return self.network.embedding if self.features == "embedding" else None
 
   @property
-  def discriminator(self) -> MLP:
+  def discriminator(self):
     """Maps features to logits of source and target."""
-    return MLP(tuple(self.hidden), 2)
-
-  def init_params(self, key, images):
-    network_key, discriminator_key = jax.random.split(key)
-    params, batch_stats = super().init_params(network_key, images)
-    features = self.entering(params, batch_stats, images, self.stop)
-    params["discriminator"] = self.discriminator.init(discriminator_key, features)["params"]
-    return params, batch_stats
+    return MLP(tuple(self.hidden), 2, self.norm)
 
   def init(self, key, batch):
     return self.copy_encoder(super().init(key, batch))
@@ -100,16 +91,13 @@ class ADDA(Alternating):
   def adversarial(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
     """Sum of what the discriminator and the target encoder descend, each with the other held constant."""
     constant = jax.lax.stop_gradient
-    source: Any = self.network.apply(state.extra["source"], batch["source"]["image"], stop=self.stop)
-    target, batch_stats = self.forward(params, state, batch["target"]["image"], key, stop=self.stop)
+    source: Any = self.network.apply(state.extra["source"], batch["source"]["image"], stop=self.aligned_stage)
+    target, batch_stats = self.forward(params, state, batch["target"]["image"], key, stop=self.aligned_stage)
 
-    def discriminate(discriminator, features):
-      return self.discriminator.apply({"params": discriminator}, features)
-
-    logits: Any = discriminate(params["discriminator"], constant(jnp.concatenate([source, target])))
+    logits = self.discriminate(params, constant(jnp.concatenate([source, target])))
     domains = (jnp.arange(len(logits)) >= len(source)).astype(jnp.int32)
     discrimination = cross_entropy(logits, domains)
-    fooled: Any = discriminate(constant(params["discriminator"]), target)
+    fooled = self.discriminate(constant(params), target)
     confusion = cross_entropy(fooled, jnp.zeros(len(target), jnp.int32))
     share = ((logits[:, 1] > logits[:, 0]) == domains).mean(dtype=jnp.float32)
     return discrimination + confusion, ({"batch_stats": batch_stats}, {
@@ -124,8 +112,8 @@ class ADDA(Alternating):
     after, metrics = method.descend(self.adversarial, ("network", "discriminator"),
                                     state.replace(hparams={**state.hparams, "learning_rate": rates}), batch, key)
     network = after.params["network"]
-    if self.stop:  # the classifier has no gradient, but may have weight decay
-      classifier = self.network.split(state.extra["source"]["params"], self.stop)[1]
+    if self.aligned_stage:  # the classifier has no gradient, but may have weight decay
+      classifier = self.network.split(state.extra["source"]["params"], self.aligned_stage)[1]
       network = {**network, **classifier}
     return after.replace(params={**after.params, "network": network}, hparams=state.hparams), metrics
 

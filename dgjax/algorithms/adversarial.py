@@ -19,21 +19,15 @@ FEATURES = ("embedding", "logits")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Discriminating(Algorithm):
-  """What the methods with a discriminator share.
+  """What all methods with a discriminator share.
 
   Attributes:
-    adversarial_weight: of the discriminator's loss; with 0 nothing is aligned.
     hidden: units of the discriminator's hidden layers; () is one linear layer.
     norm: whether these are normalised over the batch, that of both domains where there are two, before their ReLU.
-    ramp: schedule of the reversal's coefficient, in steps; a `length` of 0 is the whole run.
   """
 
-  adversarial_weight: float = 1.0
   hidden: tuple[int, ...] = ()
   norm: bool = False
-  ramp: Ramp = Ramp()
-
-  swept: ClassVar[tuple[str, ...]] = ("adversarial_weight",)
 
   @property
   def discriminator(self) -> MLP:
@@ -52,6 +46,26 @@ class Discriminating(Algorithm):
     """The stage whose input is aligned; None: the network's output is."""
     return self.network.embedding
 
+  def discriminate(self, params: Any, features: jax.Array) -> jax.Array:
+    """The discriminator's logits (B, outputs) of features (B, d)."""
+    logits: Any = self.discriminator.apply({"params": params["discriminator"]}, features)
+    return logits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reversing(Discriminating):
+  """What those share whose features come to the discriminator through gradient reversal.
+
+  Attributes:
+    adversarial_weight: of the discriminator's loss; with 0 nothing is aligned.
+    ramp: schedule of the reversal's coefficient, in steps; a `length` of 0 is the whole run.
+  """
+
+  adversarial_weight: float = 1.0
+  ramp: Ramp = Ramp()
+
+  swept: ClassVar[tuple[str, ...]] = ("adversarial_weight",)
+
   def coefficient(self, ramp: Ramp, step: jax.Array) -> jax.Array:
     """What `ramp` is at `step`, over the run where it has no length of its own; () float32 in [0, 1].
 
@@ -64,14 +78,9 @@ class Discriminating(Algorithm):
       ramp = dataclasses.replace(ramp, length=float(self.steps))
     return ramp(step)
 
-  def discriminate(self, params: Any, features: jax.Array) -> jax.Array:
-    """The discriminator's logits (B, outputs) of features (B, d)."""
-    logits: Any = self.discriminator.apply({"params": params["discriminator"]}, features)
-    return logits
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DAN(Discriminating):
+class DAN(Reversing):
   """Domain-adversarial network over the source domains, CrossGrad's baseline of that name.
 
   Mean label cross-entropy + `adversarial_weight` times the mean cross-entropy of a discriminator of all source domains.
@@ -99,7 +108,7 @@ class DAN(Discriminating):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DANN(Discriminating):
+class DANN(Reversing):
   """Domain-adversarial adaptation to an unlabelled target.
 
   Mean label cross-entropy of the sources + `adversarial_weight` times the cross-entropy of a discriminator of sources

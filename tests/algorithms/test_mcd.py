@@ -240,6 +240,10 @@ def test_m3sda_with_the_released_codes_distance():
   by_domain = np.stack([source[domains == d] for d in range(4)])
   np.testing.assert_allclose(got, official_moment_distance(by_domain, target, 2), rtol=1e-6)
   assert np.isnan(algorithm.official_distance(source, target, np.array([3, 1, 0, 2, 1, 0, 3, 3])))
+  images = both(size=8, target_size=2)
+  state = jax.eval_shape(algorithm.init, jax.random.key(0), images)
+  _, metrics = jax.eval_shape(algorithm.update, state, images)
+  assert metrics["moment_distance"].shape == ()
   with pytest.raises(UserError, match="set target_batch_size to 2, and data.mixing"):
     algorithm.official_distance(source, source, domains)
   with pytest.raises(UserError, match="for 4 source domains, and there are 3"):

@@ -143,11 +143,13 @@ def test_same_on_one_four_and_eight_devices(trial, batches):
   np.testing.assert_allclose(losses[2], losses[0], rtol=0, atol=1e-4)
 
 
-def test_runs_under_pmap(trial, batches):
+def test_runs_under_pmap(name, trial, batches):
   """Each device has its own draws and batch statistics, so the losses are near those of jit, not the same."""
   mapped_state, mapped = trial.go_on(trial.state(("pmap", 2), change=gentle), batches[:6], ("pmap", 2))
   _, whole = trial.go_on(trial.state(change=gentle), batches[:6])
   np.testing.assert_allclose(mapped.mean(), whole.mean(), rtol=0.2)
+  # Channel dropout draws its rate anew on every device, so that single losses are farther apart.
+  np.testing.assert_allclose(mapped, whole, rtol=0.6 if name == "channel_dropout" else 0.4)
   shards = [shard.data for shard in jax.tree.leaves(mapped_state.params)[0].addressable_shards]
   np.testing.assert_array_equal(shards[0], shards[1])  # every device holds the same parameters
 

@@ -12,6 +12,7 @@ from typing import Any
 import alternating
 
 from dgjax import config
+from dgjax.memory import use_huge_pages
 
 CLASSES, DOMAINS = 36, 71  # characters, and fonts to train on (crossgrad.txt, section 4)
 
@@ -39,4 +40,5 @@ def report(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
+  use_huge_pages()
   print(report(settings()))

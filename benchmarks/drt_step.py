@@ -12,6 +12,7 @@ from typing import Any
 import alternating
 
 from dgjax import config, models
+from dgjax.memory import use_huge_pages
 from dgjax.models import dynamic
 
 DOMAINS, CLASSES = 3, 7  # of PACS, one domain being left out
@@ -47,4 +48,5 @@ def report(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
+  use_huge_pages()
   print(report(settings()))

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from dgjax import ops
+from dgjax.memory import use_huge_pages
 from dgjax.ops import native
 
 # name, batch, size, channels, filters, kernel, stride, padding; a pool has no filters
@@ -93,7 +94,6 @@ def main():
   parser.add_argument("--repeats", type=int, default=9)
   parser.add_argument("--only", default="", help="cases whose name contains this")
   options = parser.parse_args()
-  ops.keep_freed()
   columns = {"lax": (True, "xla"), "xla": (False, "xla")}
   if native.available():
     columns["native"] = (False, "native")
@@ -140,4 +140,5 @@ def main():
 
 
 if __name__ == "__main__":
+  use_huge_pages()
   main()

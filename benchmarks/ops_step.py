@@ -3,8 +3,8 @@
   python benchmarks/ops_step.py [--model=resnet18] [--image_size=96] [--batch_size=64] [--dtype=bfloat16]
 
 The step is the forward pass in training mode, cross-entropy, its gradient, and SGD with momentum; the state is donated.
-PyTorch runs eagerly, channels-last, in bfloat16 under autocast. `--keep_freed=0` shows what handing memory back to the
-system after every step costs.
+PyTorch runs eagerly, channels-last, in bfloat16 under autocast; huge pages are for all three (GLIBC_TUNABLES=
+glibc.malloc.hugetlb=0 shows the steps without).
 """
 
 import argparse
@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from dgjax import models, ops
+from dgjax.memory import use_huge_pages
 from dgjax.ops import native
 
 CLASSES = 7
@@ -89,10 +90,7 @@ def main():
   parser.add_argument("--batch_size", type=int, default=64)
   parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
   parser.add_argument("--repeats", type=int, default=9)
-  parser.add_argument("--keep_freed", type=int, default=1)
   options = parser.parse_args()
-  if options.keep_freed:
-    ops.keep_freed()
   steps = {"xla": jax_step(options, "xla")}
   if native.available():
     steps["native"] = jax_step(options, "native")
@@ -106,7 +104,7 @@ def main():
       if turn >= 2:  # the first turns warm up
         times[name].append((time.perf_counter() - start, time.process_time() - cpu))
   print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}, "
-        f"{native.reason() or native.describe()}, keep_freed {options.keep_freed}; medians of {options.repeats} turns")
+        f"{native.reason() or native.describe()}; medians of {options.repeats} turns")
   for name, values in times.items():
     wall, cpu = map(statistics.median, zip(*values, strict=True))
     line = f"{name:8}{1e3 * wall:10.1f} ms{options.batch_size / wall:10.1f} examples/s   CPU {1e3 * cpu:8.1f} ms"
@@ -117,4 +115,5 @@ def main():
 
 
 if __name__ == "__main__":
+  use_huge_pages()
   main()

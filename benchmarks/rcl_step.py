@@ -13,6 +13,7 @@ import alternating
 
 from dgjax import config
 from dgjax.losses.contrastive import RESCALES
+from dgjax.memory import use_huge_pages
 
 DOMAINS, CLASSES = 1, 10  # of MNIST-MP
 METHODS = ("aggregate", "rcl")
@@ -42,4 +43,5 @@ def report(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
+  use_huge_pages()
   print(report(settings()))

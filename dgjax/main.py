@@ -11,12 +11,17 @@ import shlex
 import sys
 from typing import Any
 
+from dgjax.memory import use_huge_pages
+
+if __name__ == "__main__":
+  use_huge_pages()  # starts the process anew, so before anything that takes time to import
+
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from dgjax import algorithms, config, data, models, ops, parallel, train
+from dgjax import algorithms, config, data, models, parallel, train
 from dgjax.analysis import figures
 from dgjax.analysis.summary import summary
 from dgjax.data import preparation
@@ -99,7 +104,6 @@ def main(argv: list[str]) -> None:
   settings = config.load(path, overrides)
   parallel.start_processes()
   log_to_stderr()
-  ops.keep_freed()
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
   jax.config.update("jax_compilation_cache_dir", cache)
 

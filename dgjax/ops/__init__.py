@@ -1,8 +1,7 @@
 """Convolution, pooling and matrix products: where a platform's fast path is chosen."""
 from dgjax.ops.convolution import conv_general_dilated
 from dgjax.ops.linear import dot_general
-from dgjax.ops.memory import keep_freed
 from dgjax.ops.pooling import max_pool
 from dgjax.ops.settings import backend, describe, use
 
-__all__ = ["backend", "conv_general_dilated", "describe", "dot_general", "keep_freed", "max_pool", "use"]
+__all__ = ["backend", "conv_general_dilated", "describe", "dot_general", "max_pool", "use"]

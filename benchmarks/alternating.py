@@ -38,7 +38,10 @@ def images(rows: int, side: int, classes: int, domains: int) -> dict[str, np.nda
 
 
 def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
-  """Makes a config's training step and its evaluation of one batch, each a function that waits for its result."""
+  """Makes a config's training step and its evaluation of one batch, each a function that waits for its result.
+
+  The step is compiled here for the backend in use, the evaluation at its first call.
+  """
   algorithm = algorithms.build(c, classes=classes, domains=domains, steps_per_epoch=100.0, steps=1000)
   dataset = Dataset(name="noise", domains=tuple("abcdef"[:domains]), classes=tuple("0123456789"[:classes]), splits={},
                     source_test=True, mean=(0.5,) * 3, std=(0.25,) * 3, channels=3, opener=lambda domain, split: None)
@@ -49,10 +52,11 @@ def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callab
   del batch["mask"]
   placed, scored = layout.place(batch), images(c.eval_batch_size, c.data.image_size, classes, domains)
   state = train.first_state(c, algorithm, layout, dataset)
+  compiled = update.lower(state, placed).compile()  # now, since the backend may be another one at the first call
 
   def step() -> Any:
     nonlocal state
-    state, metrics = update(state, placed)
+    state, metrics = compiled(state, placed)
     return jax.block_until_ready((state, metrics))
 
   def evaluate() -> Any:

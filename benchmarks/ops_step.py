@@ -1,10 +1,11 @@
 """A whole training step of a network: XLA, oneDNN inside jit, and PyTorch channels-last, in turns.
 
-  python benchmarks/ops_step.py [--model=resnet18] [--image_size=96] [--batch_size=64] [--dtype=bfloat16]
+  python benchmarks/ops_step.py [--model=resnet18] [--image_size=96] [--batch_size=64] [--dtype=bfloat16] [--dmg]
 
 The step is the forward pass in training mode, cross-entropy, its gradient, and SGD with momentum; the state is donated.
-PyTorch runs eagerly, channels-last, in bfloat16 under autocast; huge pages are for all three (GLIBC_TUNABLES=
-glibc.malloc.hugetlb=0 shows the steps without).
+Under --dmg it is DMG's, as configs/dmg_pacs.py has it, of the training loop: from bytes to Adam's update. PyTorch runs
+eagerly, channels-last, in bfloat16 under autocast; all three have huge pages (GLIBC_TUNABLES=glibc.malloc.hugetlb=0
+shows the steps without).
 """
 
 import argparse
@@ -15,16 +16,17 @@ import time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # whichever library loads OpenMP first, all wait alike
 
+import alternating
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dgjax import models, ops
+from dgjax import config, models, ops
 from dgjax.memory import use_huge_pages
 from dgjax.ops import native
 
-CLASSES = 7
+CLASSES, DOMAINS = 7, 3  # of PACS, one domain being left out
 
 
 def arrays(options):
@@ -66,7 +68,17 @@ def jax_step(options, backend):
   return call
 
 
+def jax_dmg_step(options, backend):
+  """The same of DMG."""
+  ops.use(backend)
+  c = config.default(algorithm="dmg", model=options.model, data="pacs")
+  c.batch_size, c.data.image_size, c.model.dtype = options.batch_size, options.image_size, options.dtype
+  c.optimizer.weight_decay = 1e-5
+  return alternating.calls(c, CLASSES, DOMAINS)[0]
+
+
 def torch_step(options):
+  """The same in PyTorch."""
   import torch
   import torch_models
   network = torch_models.build(options.model, CLASSES, dropout=False).to(memory_format=torch.channels_last).train()
@@ -83,6 +95,26 @@ def torch_step(options):
   return call
 
 
+def torch_dmg_step(options):
+  """DMG's in PyTorch."""
+  import torch
+  import torch_models
+  model = torch_models.DMG(CLASSES, DOMAINS).to(memory_format=torch.channels_last).train()
+  optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
+  batch = alternating.images(options.batch_size, options.image_size, CLASSES, DOMAINS)
+  images, labels, domains = (torch.from_numpy(batch[key]) for key in ("image", "label", "domain"))
+  labels, domains = labels.long(), domains.long()
+
+  def call():
+    optimizer.zero_grad()
+    scaled = ((images / 255 - 0.5) / 0.25).permute(0, 3, 1, 2)  # lies channels-last
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.dtype == "bfloat16"):
+      logits, overlap = model(scaled, domains)
+    (torch.nn.functional.cross_entropy(logits.float(), labels) + 0.1 * overlap).backward()
+    optimizer.step()
+  return call
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--model", default="resnet18", choices=sorted(models.NETWORKS))
@@ -90,12 +122,14 @@ def main():
   parser.add_argument("--batch_size", type=int, default=64)
   parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
   parser.add_argument("--repeats", type=int, default=9)
+  parser.add_argument("--dmg", action="store_true", help="DMG's step, of a ResNet-18")
   options = parser.parse_args()
-  steps = {"xla": jax_step(options, "xla")}
+  ours, pytorchs = (jax_dmg_step, torch_dmg_step) if options.dmg else (jax_step, torch_step)
+  steps = {"xla": ours(options, "xla")}
   if native.available():
-    steps["native"] = jax_step(options, "native")
+    steps["native"] = ours(options, "native")
   with contextlib.suppress(ImportError, KeyError):  # no PyTorch, or a network that is ours alone
-    steps["torch"] = torch_step(options)
+    steps["torch"] = pytorchs(options)
   times = {name: [] for name in steps}
   for turn in range(options.repeats + 2):
     for name, call in steps.items():
@@ -103,8 +137,8 @@ def main():
       call()
       if turn >= 2:  # the first turns warm up
         times[name].append((time.perf_counter() - start, time.process_time() - cpu))
-  print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}, "
-        f"{native.reason() or native.describe()}; medians of {options.repeats} turns")
+  print(f"{'DMG, ' * options.dmg}{options.model}, {options.image_size} px, batch {options.batch_size}, "
+        f"{options.dtype}, {native.reason() or native.describe()}; medians of {options.repeats} turns")
   for name, values in times.items():
     wall, cpu = map(statistics.median, zip(*values, strict=True))
     line = f"{name:8}{1e3 * wall:10.1f} ms{options.batch_size / wall:10.1f} examples/s   CPU {1e3 * cpu:8.1f} ms"

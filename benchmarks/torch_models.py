@@ -1,4 +1,9 @@
-"""ResNets and AlexNet in plain PyTorch under torchvision's names, to compare with in tests and benchmarks."""
+"""Networks, and DMG's training step, in plain PyTorch (ResNets and AlexNet under torchvision's names), to compare with.
+
+Tests compare numbers, benchmarks time.
+"""
+
+import itertools
 
 import torch
 from torch import nn
@@ -52,10 +57,14 @@ class ResNet(nn.Module):
       if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-  def forward(self, x):
+  def forward(self, x, gates=None):
+    """Logits; gates: multiply the inputs of the stages they are named after, (batch, channels) each."""
+    def gated(x, stage):
+      return x if gates is None else x * gates[stage].reshape(*gates[stage].shape, *(1,) * (x.ndim - 2))
+
     x = nn.functional.max_pool2d(self.bn1(self.conv1(x)).relu(), 3, 2, 1)
-    x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-    return self.fc(x.mean((2, 3)))
+    x = self.layer4(gated(self.layer3(self.layer2(self.layer1(x))), "layer4"))
+    return self.fc(gated(x.mean((2, 3)), "fc"))
 
 
 class AlexNet(nn.Module):
@@ -77,12 +86,48 @@ class AlexNet(nn.Module):
     return self.classifier(x.flatten(1))
 
 
+class MnistNet(nn.Module):
+  """The network of RCL's MNIST experiments, for images of 32 pixels."""
+
+  def __init__(self, num_classes):
+    super().__init__()
+    self.features = nn.Sequential(nn.Conv2d(3, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
+                                  nn.Conv2d(64, 128, 5), nn.ReLU(), nn.MaxPool2d(2))
+    self.classifier = nn.Sequential(nn.Linear(3200, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(),
+                                    nn.Linear(1024, num_classes))
+
+  def forward(self, x):
+    return self.classifier(self.features(x).flatten(1))
+
+
+class DMG(nn.Module):
+  """A ResNet-18 under domain-specific masks on the inputs of layer4 and fc, each example drawing its own."""
+
+  def __init__(self, num_classes, domains):
+    super().__init__()
+    self.network = build("resnet18", num_classes)
+    self.masks = nn.ParameterDict({"layer4": torch.rand(domains, 256), "fc": torch.rand(domains, 512)})
+
+  def forward(self, x, domain):
+    """Logits under sampled masks with the straight-through gradient, and the overlap: mean soft IoU of the pairs."""
+    overlap, gates = 0.0, {}
+    for stage, logits in self.masks.items():
+      probs = logits.sigmoid()
+      own = probs[domain]
+      gates[stage] = torch.bernoulli(own.detach()) + own - own.detach()
+      pairs = [(a * b).sum() / (a + b - a * b).sum() for a, b in itertools.combinations(probs, 2)]
+      overlap = overlap + torch.stack(pairs).mean()
+    return self.network(x, gates), overlap
+
+
 RESNETS = {"resnet18": (False, (2, 2, 2, 2)), "resnet34": (False, (3, 4, 6, 3)),
            "resnet50": (True, (3, 4, 6, 3)), "resnet101": (True, (3, 4, 23, 3))}
 
 
 def build(name, num_classes, dropout=True):
-  """Builds the network `name`, as `dgjax.models.build` does."""
+  """Builds the network `name`, as `dgjax.models.build` does; KeyError: it is none of these."""
+  if name == "mnistnet":
+    return MnistNet(num_classes)
   if name == "alexnet":
     return AlexNet(num_classes, 0.5 if dropout else 0.0)
   return ResNet(*RESNETS[name], num_classes)

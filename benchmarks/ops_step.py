@@ -37,7 +37,7 @@ def arrays(options):
 
 
 def jax_step(options, backend):
-  """A function that makes one step and waits for it, compiled with `backend`."""
+  """A function that makes one step and waits for it, compiled with `backend`; its text in HLO is `call.program()`."""
   ops.use(backend)
   network = models.build({**models.defaults(options.model), "dtype": options.dtype}, CLASSES, dropout=False)
   images, labels = map(jnp.asarray, arrays(options))
@@ -65,6 +65,7 @@ def jax_step(options, backend):
     nonlocal state
     state, value = run(state, images, labels)
     jax.block_until_ready((state, value))
+  call.program = run.as_text
   return call
 
 

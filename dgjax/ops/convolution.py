@@ -13,7 +13,7 @@ from dgjax.ops import native, primitives, settings
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
-FEW_CHANNELS = 4  # of images: up to so many, oneDNN takes 1.4 to 2.3 times as long as XLA for their gradient in float32
+FEW_CHANNELS, FEW_FILTERS = 4, 32  # up to so many, XLA's float32 gradient of images takes half to all of oneDNN's time
 
 
 def output_size(size: Sequence[int], kernel: Sequence[int], strides, padding, dilation) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ def _lower(kind, context, a, b, *, lanes, size=None, strides, padding, dilation,
   result = context.avals_out[0].shape[-4:]
   x, w, y = {0: (first, second, result), 1: (result, second, first), 2: (first, result, second)}[kind]
   half = context.avals_in[0].dtype == jnp.bfloat16
-  if kind == 1 and not half and not lanes and x[3] <= FEW_CHANNELS:
+  if kind == 1 and not half and not lanes and x[3] <= FEW_CHANNELS and y[3] <= FEW_FILTERS:
     return None
   leads = [shape[0] if lanes else 1 for shape in shapes]
   spec = (kind, int(half), max(lanes, 1), *leads, *x, *w[:2], *y[1:], groups,

@@ -54,8 +54,8 @@ def defaults(name: str) -> dict[str, Any]:
     CrossGrad's released code and not in its paper; bottleneck: units of a linear layer with BatchNorm and ReLU that is
     put before the last stage, as stage "bottleneck", or 0 for none; dynamic: the dynamic residual of its
     convolutions, "none", "channel", "subspace" or "both"; dynamic_k: number of matrices of a subspace; dynamic_gate: of
-    channels, "sigmoid" or "hard"; dynamic_form: how it is computed, "mixing", "outputs", "kernel" or "auto" (see
-    `dynamic`).
+    channels, "sigmoid" or "hard"; dynamic_form: how it is computed, "mixing", "inputs", "outputs", "kernel" or
+    "auto" (see `dynamic`).
 
   Raises:
     UserError: there is no such network.

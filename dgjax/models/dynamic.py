@@ -43,9 +43,10 @@ REDUCTION, LEAST_UNITS = 16, 4
 """Hidden units of the attention branch: a 16th of the block input's channels as released, here at least 4, since images
 have 3 channels and a single ReLU dies easily. ResNets never come below 4."""
 
-FORMS = ("mixing", "outputs", "kernel")
-DEFAULT_FORMS = {"cpu": "mixing", "gpu": "mixing", "tpu": "mixing"}
-"""Platform -> the form that "auto" stands for (docs/performance.md has the measurement)."""
+FORMS = ("mixing", "inputs", "outputs", "kernel")
+FEW_POSITIONS = 16
+"""Of maps: up to so many "auto" stands for "inputs", beyond for "mixing". A matrix for each example is larger than the
+example's map there, and costs more to put together and read than K products (docs/performance.md)."""
 
 
 class Attention(nn.Module):
@@ -101,9 +102,11 @@ class Attention(nn.Module):
 class DynamicConv(nn.Module):
   """A convolution with a dynamic residual. It stands in for `layers.BlockConv`, and has its parameter too.
 
-  The three forms are the same function:
+  The four forms are the same function:
   - "mixing": the static convolution, its outputs scaled by the gains, plus one matrix for each example by which the
     channels of the strided input are mixed, since Phi sits on the centre tap;
+  - "inputs": the static convolution plus one 1x1 convolution, the K matrices under each other, of the strided input
+    times each of the K coefficients;
   - "outputs": the static convolution plus the mixed outputs of K 1x1 convolutions, as the released code has it;
   - "kernel": the kernel W(x) of each example is put together, and convolved with that example.
 
@@ -116,7 +119,7 @@ class DynamicConv(nn.Module):
     variant: "channel", "subspace" or "both".
     k: number of matrices Phi (4 in the paper).
     gate: a key of GATES.
-    form: one of FORMS, or "auto": the platform's of DEFAULT_FORMS.
+    form: one of FORMS, or "auto": "inputs" on maps of at most FEW_POSITIONS, "mixing" on larger ones.
 
   Source: drt.txt, Eqs. 2 to 5, and Fig. 3.
   """
@@ -148,8 +151,7 @@ class DynamicConv(nn.Module):
     gain, routing, phi = (x if x is None else x.astype(self.dtype) for x in attention(block_input))
     h, kernel = h.astype(self.dtype), kernel.astype(self.dtype)
     convolve = partial(layers.convolve, strides=self.strides, padding=self.side // 2, dtype=self.dtype)
-    form = self.form if self.form != "auto" else DEFAULT_FORMS.get(jax.default_backend(), "mixing")
-    if form == "kernel":
+    if self.form == "kernel":
       return jax.vmap(lambda image, kernel: convolve(image[None], kernel)[0])(
           h, self.kernels(kernel, gain, routing, phi))
     y = convolve(h, kernel)
@@ -157,13 +159,17 @@ class DynamicConv(nn.Module):
       y = y * gain[:, None, None]
     if routing is None or phi is None:
       return y
-    if form == "outputs":
+    if self.form == "outputs":
       side_by_side = jnp.einsum("kio->iko", phi).reshape(1, 1, inputs, -1)
       outputs = layers.convolve(h, side_by_side, self.strides, 0, self.dtype)
       return y + jnp.einsum("bk,bhwko->bhwo", routing, outputs.reshape(*y.shape[:3], self.k, self.features))
     # The centre tap sees every input that the stride leaves, since the padding is half the kernel's side.
+    seen = h[:, ::self.strides, ::self.strides]
+    if self.form == "inputs" or (self.form == "auto" and y.shape[1] * y.shape[2] <= FEW_POSITIONS):
+      copies = jnp.einsum("bk,bhwi->bhwki", routing, seen).reshape(*y.shape[:3], -1)
+      return y + layers.convolve(copies, phi.reshape(1, 1, -1, self.features), 1, 0, self.dtype)
     mixed = jnp.einsum("bk,kio->bio", routing, phi)
-    return y + jnp.einsum("bhwi,bio->bhwo", h[:, ::self.strides, ::self.strides], mixed)
+    return y + jnp.einsum("bhwi,bio->bhwo", seen, mixed)
 
   def kernels(self, kernel: jax.Array, gain: jax.Array | None, routing: jax.Array | None,
               phi: jax.Array | None) -> jax.Array:

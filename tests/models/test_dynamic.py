@@ -83,9 +83,20 @@ def test_forms_agree_in_value_and_gradient(variant, strides):
     (_, value), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(params, h, seen)
     found[form] = jax.tree.leaves((value, grads))
   assert all(np.abs(leaf).max() > 1e-3 for leaf in found["kernel"])  # everything has a gradient
-  for form in ("auto", "mixing", "outputs"):
+  for form in ("auto", "mixing", "inputs", "outputs"):
     for got, want in zip(found[form], found["kernel"], strict=True):
       np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize(("side", "form"), [(4, "inputs"), (5, "mixing")])
+def test_auto_goes_by_the_positions_of_the_map(side, form):
+  h = np.ones((2, side, side, 6), np.float32)
+  programs = {}
+  for name in ("auto", "inputs", "mixing"):
+    module = dynamic.constructor("subspace", form=name)(3)
+    params = random_params(module, h, h)
+    programs[name] = str(jax.make_jaxpr(lambda params, module=module: module.apply({"params": params}, h, h))(params))
+  assert programs["inputs"] != programs["mixing"] and programs["auto"] == programs[form]
 
 
 def test_parameters_start_as_released():

@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from dgjax import reference
-from dgjax.analysis import tables
+from dgjax.analysis import rendering, results, tables
 
 PACS = ("art_painting", "cartoon", "photo", "sketch")
 
@@ -54,7 +54,7 @@ def runs(tmp_path):
 
 
 def build(folder, **options):
-  return tables.build(tables.read_runs(folder)[0], **options)
+  return results.build(results.read_runs(folder)[0], **options)
 
 
 def printed(capsys, *arguments):
@@ -108,12 +108,12 @@ def test_rules_choose_other_numbers(runs, capsys):
 
 def test_other_formats(runs):
   (table,) = build(runs, paper=reference.find_table("dmg", "2"))
-  markdown = tables.render(table, "markdown").split("\n\n")[1].splitlines()
+  markdown = rendering.render(table, "markdown").split("\n\n")[1].splitlines()
   assert {line.count("|") for line in markdown} == {13} and markdown[1].startswith("| --- | ---: |")
-  latex = tables.render(table, "latex")
+  latex = rendering.render(table, "latex")
   assert r"art\_painting" in latex and r"73.00 $\pm$ 2.08 & 75.21" in latex
   assert latex.count("&") == 3 * 11 and r"\begin{tabular}{lrrrrrrrrrrr}" in latex
-  header, aggregate, dmg = csv.reader(io.StringIO(tables.render(table, "csv")))
+  header, aggregate, dmg = csv.reader(io.StringIO(rendering.render(table, "csv")))
   row = dict(zip(header, dmg, strict=True))
   assert len(header) == len(aggregate) == 22
   assert header[:3] == ["dataset", "selection", "method"] and dmg[:3] == ["pacs", "source_val", "dmg"]
@@ -125,13 +125,13 @@ def test_other_formats(runs):
 def test_a_single_target_has_no_mean(tmp_path):
   write(tmp_path / "run")
   (table,) = build(tmp_path, paper=reference.find_table("dmg", "2"))
-  assert tables.grid(table) == [["method", "seeds", "sketch", "paper"], ["dmg", "1", "70.00", "75.21"]]
+  assert rendering.grid(table) == [["method", "seeds", "sketch", "paper"], ["dmg", "1", "70.00", "75.21"]]
 
 
 def test_a_mean_over_some_targets_says_so_and_is_not_put_beside_the_papers(tmp_path):
   for target in ("photo", "sketch"):
     write(tmp_path / target, target=target)
-  header, row = tables.grid(build(tmp_path, paper=reference.find_table("dmg", "2"))[0])
+  header, row = rendering.grid(build(tmp_path, paper=reference.find_table("dmg", "2"))[0])
   assert header[-2:] == ["mean of 2 of 4", "paper"] and row[-2:] == ["70.00", "-"]
 
 
@@ -157,7 +157,7 @@ def test_in_domain_accuracy_is_over_the_sources(tmp_path):
   write(tmp_path / "dmg", target="clipart", dataset="domainnet", domains=domains, source_test=True,
         model__name="alexnet")
   (table,) = build(tmp_path, in_domain=True, paper=reference.find_table("dmg", "5-bottom"))
-  assert tables.grid(table)[1:] == [["dmg (pred_ens)", "1", "50.00", "49.63"],
+  assert rendering.grid(table)[1:] == [["dmg (pred_ens)", "1", "50.00", "49.63"],
                                     ["dmg (mask_ens)", "1", "49.00", "49.49"],
                                     ["dmg (known)", "1", "54.00", "51.91"]]
 
@@ -182,7 +182,7 @@ def test_averaged_masks_are_not_compared_with_averaged_predictions(tmp_path):
   results = json.loads((tmp_path / "a" / "results.json").read_text())
   results["config"]["algorithm"]["prediction"] = "mask_ens"
   (tmp_path / "a" / "results.json").write_text(json.dumps(results))
-  assert tables.grid(build(tmp_path, paper=reference.find_table("dmg", "2"))[0])[1][-1] == "-"
+  assert rendering.grid(build(tmp_path, paper=reference.find_table("dmg", "2"))[0])[1][-1] == "-"
 
 
 def test_targets_that_differ_in_config_are_noted(tmp_path):

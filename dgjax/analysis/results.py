@@ -1,0 +1,333 @@
+"""Finished runs as tables of numbers: methods by unseen target domains, averaged over seeds, beside published ones."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dgjax.config import FREE, flatten
+from dgjax.errors import UserError, nearest
+from dgjax.evaluation.selection import RULES
+from dgjax.reference import Table
+from dgjax.reference.table import plain
+
+# Keys in which the runs of one row may differ: what the table is about, and what does not change a run's numbers.
+APART = ("seed", "target", "sources", "data.dir", *FREE)
+PLAIN_MODES = ("default", "pred_ens")  # what papers mean by a method's accuracy
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished run.
+
+  Attributes:
+    folder: where it is.
+    results: the contents of its `results.json`.
+    config: its config, flat: "algorithm.overlap_weight" -> value.
+  """
+
+  folder: pathlib.Path
+  results: Mapping[str, Any]
+  config: Mapping[str, Any]
+
+  def get(self, *keys: str) -> Any:
+    """A value of `results.json`, by the keys that lead to it.
+
+    Raises:
+      UserError: if it is not there.
+    """
+    value: Any = self.results
+    for key in keys:
+      if not isinstance(value, Mapping) or key not in value:
+        known = nearest(key, map(str, value)) if isinstance(value, Mapping) else ""
+        raise UserError(f"{self.folder / 'results.json'} has no {'/'.join(keys)}{known}")
+      value = value[key]
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One method on one target domain.
+
+  Attributes:
+    scores: seed -> accuracy in percent.
+    paper: the published number in percent, or None.
+  """
+
+  scores: Mapping[int, float]
+  paper: float | None = None
+
+  @property
+  def mean(self) -> float | None:
+    """Mean over seeds; None without a run."""
+    return math.fsum(self.scores.values()) / len(self.scores) if self.scores else None
+
+  @property
+  def error(self) -> float | None:
+    """Standard error over seeds: sample standard deviation over the root of their number; None below two seeds."""
+    if len(self.scores) < 2:
+      return None
+    mean, count = math.fsum(self.scores.values()) / len(self.scores), len(self.scores)
+    return math.sqrt(math.fsum((x - mean) ** 2 for x in self.scores.values()) / (count - 1) / count)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One method; `cells` has an entry for every column, `mean` is over them, `runs` are (target, seed) -> run."""
+
+  label: str
+  cells: Mapping[str, Cell]
+  mean: tuple[float | None, float | None]
+  mean_paper: float | None
+  runs: Mapping[tuple[str, int], Run]
+
+  @property
+  def seeds(self) -> str:
+    """How many seeds: "3", or "1-3" where targets differ."""
+    counts = sorted({len(cell.scores) for cell in self.cells.values()})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+  """A table of one data set.
+
+  Attributes:
+    dataset: its name.
+    title: what is measured.
+    selection: the rule that chose the step.
+    columns: target domains.
+    mean_label: header of the mean column; "" where there is only one target.
+    rows: one for each method.
+    paper: what the paper columns are from; "" without them.
+    notes: what the reader should know.
+  """
+
+  dataset: str
+  title: str
+  selection: str
+  columns: tuple[str, ...]
+  mean_label: str
+  rows: tuple[Row, ...]
+  paper: str
+  notes: tuple[str, ...]
+
+
+def read_runs(directory: pathlib.Path) -> tuple[list[Run], list[pathlib.Path]]:
+  """Finds runs, at any depth.
+
+  Args:
+    directory: a folder of run folders, or one run's.
+
+  Returns:
+    The finished runs (with a `results.json`), and the folders of unfinished ones (with a `config.json` only).
+
+  Raises:
+    UserError: if there is no finished run, or a file cannot be read.
+  """
+  if not directory.is_dir():
+    raise UserError(f"no folder {directory}")
+  runs = []
+  for path in sorted(directory.rglob("results.json")):
+    try:
+      results = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+      raise UserError(f"{path} cannot be read ({error}): delete it and run again") from error
+    run = Run(path.parent, results, flatten(results.get("config", {})) if isinstance(results, dict) else {})
+    for key in ("config", "method", "dataset", "sources", "target", "seed", "selection"):
+      run.get(key)
+    runs.append(run)
+  finished = {run.folder for run in runs}
+  unfinished = sorted(path.parent for path in directory.rglob("config.json") if path.parent not in finished)
+  if not runs:
+    more = f", but {len(unfinished)} unfinished: {unfinished[0]}" if unfinished else ""
+    raise UserError(f"{directory} holds no finished run (no results.json){more}")
+  return runs, unfinished
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+  """Config keys that should be the same in runs that are averaged, and are not.
+
+  Args:
+    runs: at least one.
+
+  Returns:
+    key -> its different values, written out.
+  """
+  keys = sorted(set().union(*(run.config for run in runs)) - set(APART))
+  values = {key: list(dict.fromkeys(json.dumps(run.config.get(key)) for run in runs)) for key in keys}
+  return {key: found for key, found in values.items() if len(found) > 1}
+
+
+def score(run: Run, selection: str, mode: str, in_domain: bool) -> float | None:
+  """A run's accuracy in percent.
+
+  Args:
+    run: a finished run.
+    selection: the rule that chooses the step.
+    mode: the way of predicting; "" for the one that the run reports.
+    in_domain: on the sources' test splits (unweighted mean), not the target.
+
+  Returns:
+    The accuracy; None if the run has no such mode.
+
+  Raises:
+    UserError: if the run has no such measurement, or it was made at another rule's step.
+  """
+  if not mode:
+    value = run.get("selection", selection, "target_accuracy")
+  else:
+    rule = run.results.get("report", {}).get("rule", "source_val")
+    if rule != selection:
+      raise UserError(f"{run.folder} was scored in every mode at the step of {rule}: --selection={rule}")
+    scores = run.get("accuracy").get(mode)
+    if scores is None:
+      return None
+    domains = run.get("sources") if in_domain else [run.get("target")]
+    missing = [domain for domain in domains if domain not in scores]
+    if missing and not in_domain:
+      return None  # a mode that needs to know the domain has no accuracy on the target
+    if missing:
+      raise UserError(f"{run.folder} has no accuracy on {missing[0]}: {run.get('dataset')} keeps no test split of it "
+                      "apart from training, leave --in-domain out")
+    value = math.fsum(scores[domain] for domain in domains) / len(domains)
+  if value is None:
+    raise UserError(f"{run.folder / 'results.json'} has no target accuracy under {selection}")
+  return 100 * value
+
+
+def build(
+    runs: Sequence[Run], *, selection: str = "source_val", group_by: Sequence[str] = (),
+    modes: Sequence[str] | None = None, in_domain: bool = False, paper: Table | None = None
+) -> list[Results]:
+  """Makes a table for every data set.
+
+  Args:
+    runs: finished runs.
+    selection: one of `RULES`.
+    group_by: config keys whose values make rows of their own.
+    modes: ways of predicting that make rows of their own; () for all that the runs have; None for one row a method, in
+      the way that its config names.
+    in_domain: accuracy on the sources' test splits instead of the target (modes as if ()).
+    paper: published numbers to put beside ours.
+
+  Returns:
+    Tables, by name of the data set.
+
+  Raises:
+    UserError: a name is not known, runs of one cell differ in more than the seed, or a run is there twice.
+  """
+  if selection not in RULES:
+    raise UserError(f"no selection rule {selection!r}{nearest(selection, RULES)}")
+  known = set().union(*(run.config for run in runs))
+  for key in group_by:
+    if key not in known:
+      raise UserError(f"--group-by: no run has the config key {key!r}{nearest(key, known)}")
+  if in_domain and modes is None:
+    modes = ()
+  available = list(dict.fromkeys(mode for run in runs for mode in run.results.get("accuracy", {})))
+  if modes is not None:
+    for mode in modes:
+      if mode not in available:
+        raise UserError(f"--modes: no run was scored in mode {mode!r}{nearest(mode, available)}")
+    modes = modes or available
+  chosen = [""] if modes is None else list(modes)
+  tables = []
+  for dataset in sorted({run.get("dataset") for run in runs}):
+    here = [run for run in runs if run.get("dataset") == dataset]
+    tables.append(_table(dataset, here, selection, group_by, chosen, in_domain, paper))
+  if paper and not any(table.paper for table in tables):
+    targets = sorted({run.get("target") for run in runs})
+    raise UserError(f"table {paper.number} of {paper.paper} is about {', '.join(paper.domains.values())}; the runs' "
+                    f"targets are {', '.join(targets)}")
+  return tables
+
+
+def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence[str], modes: Sequence[str],
+           in_domain: bool, paper: Table | None) -> Results:
+  columns = tuple(sorted({run.get("target") for run in runs}))
+  domains = set(columns).union(*(run.get("sources") for run in runs))
+  if paper and not any(paper.column_of(column) for column in columns):
+    paper = None
+  groups: dict[tuple[Any, ...], list[Run]] = {}
+  for run in runs:
+    groups.setdefault((run.get("method"), *(run.config.get(key) for key in group_by)), []).append(run)
+  rows, notes = [], []
+  for key in sorted(groups, key=_sort_key):
+    by_target = {column: _seeds([run for run in groups[key] if run.get("target") == column], column, group_by)
+                 for column in columns}
+    label = ", ".join([key[0], *(f"{name}={value}" for name, value in zip(group_by, key[1:], strict=True))])
+    if differ := differing(groups[key]):
+      notes.append(f"{label}: the targets' runs differ in {_listed(differ)}")
+    for mode in modes:
+      row = _row(f"{label} ({mode})" if mode else label, by_target, selection, mode, in_domain, paper,
+                 complete=len(columns) == len(domains))
+      if any(cell.scores for cell in row.cells.values()):
+        rows.append(row)
+  measured = "on the sources' test splits, by unseen target" if in_domain else "on the unseen target"
+  title = f"{dataset}: accuracy (%) {measured}, mean ± standard error over seeds"
+  if len(columns) == 1:
+    mean_label = ""
+  else:
+    mean_label = "mean" if len(columns) == len(domains) else f"mean of {len(columns)} of {len(domains)}"
+  source = f"{paper.paper}, Table {paper.number}: {paper.caption}" if paper else ""
+  return Results(dataset, title, selection, columns, mean_label, tuple(rows), source, tuple(notes))
+
+
+def _seeds(runs: Sequence[Run], target: str, group_by: Sequence[str]) -> dict[int, Run]:
+  """The runs of one cell by seed, having checked that nothing else differs."""
+  if runs and (differ := differing(runs)):
+    raise UserError(f"runs of {runs[0].get('method')} on {target} differ in {_listed(differ)}: "
+                    f"--group-by={','.join([*group_by, next(iter(differ))])} makes rows of them")
+  seeds: dict[int, Run] = {}
+  for run in runs:
+    seed = run.get("seed")
+    if seed in seeds:
+      raise UserError(f"{seeds[seed].folder} and {run.folder} are the same run (seed {seed}): remove one")
+    seeds[seed] = run
+  return dict(sorted(seeds.items()))
+
+
+def _row(label: str, by_target: Mapping[str, Mapping[int, Run]], selection: str, mode: str, in_domain: bool,
+         paper: Table | None, complete: bool) -> Row:
+  published = None
+  if paper:
+    run = next(run for seeds in by_target.values() for run in seeds.values())
+    method, network = run.get("method"), str(run.config.get("model.name", ""))
+    variant = f"{method}_{run.config.get('optimizer.name', '')}"
+    way = mode or run.config.get("algorithm.prediction", "default")
+    if plain(variant) in map(plain, paper.methods):
+      method = variant
+    published = paper.find_row(network, method, "" if way in PLAIN_MODES else way)
+  cells = {}
+  for target, seeds in by_target.items():
+    scores = {seed: score(run, selection, mode, in_domain) for seed, run in seeds.items()}
+    column = paper.column_of(target) if paper else None
+    cells[target] = Cell({seed: value for seed, value in scores.items() if value is not None},
+                         paper.cell(published, column) if paper and published and column else None)
+  whole = paper.cell(published, paper.overall) if paper and published and paper.overall and complete else None
+  return Row(label, cells, _mean(list(cells.values())), whole,
+             {(target, seed): run for target, seeds in by_target.items() for seed, run in seeds.items()})
+
+
+def _mean(cells: Sequence[Cell]) -> tuple[float | None, float | None]:
+  """Mean over targets, and its standard error over seeds where all targets have the same ones."""
+  means = [cell.mean for cell in cells if cell.mean is not None]
+  if len(means) < len(cells):
+    return None, None
+  seeds = list(cells[0].scores)
+  if any(list(cell.scores) != seeds for cell in cells):
+    return math.fsum(means) / len(means), None
+  over = Cell({seed: math.fsum(cell.scores[seed] for cell in cells) / len(cells) for seed in seeds})
+  return over.mean, over.error
+
+
+def _sort_key(key: tuple[Any, ...]) -> tuple[Any, ...]:
+  numbers = [isinstance(value, int | float) for value in key]
+  return tuple((not number, value if number else str(value)) for number, value in zip(numbers, key, strict=True))
+
+
+def _listed(differ: Mapping[str, Sequence[str]]) -> str:
+  return "; ".join(f"{key} ({', '.join(values)})" for key, values in differ.items())

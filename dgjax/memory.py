@@ -17,10 +17,12 @@ def use_huge_pages() -> None:
   starts; hence the new start, in the same process and with the same arguments. Call it before jax is imported.
 
   Nothing happens where `GLIBC_TUNABLES` already names `glibc.malloc.hugetlb` (0 keeps small pages), where the system
-  gives huge pages to all (policy "always") or to none ("never"), and on other systems.
+  gives huge pages to all (policy "always") or to none ("never"), in interactive interpreters and notebooks, whose state
+  would be lost, and on other systems.
   """
   tunables = os.environ.get(TUNABLES, "")
-  if HUGE in tunables or not sys.platform.startswith("linux"):
+  interactive = hasattr(sys, "ps1")
+  if HUGE in tunables or interactive or not sys.executable or not sys.platform.startswith("linux"):
     return
   try:
     if "[madvise]" not in POLICY.read_text():

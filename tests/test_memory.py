@@ -57,12 +57,15 @@ def test_a_system_that_decides_itself_is_left_alone(policy, text):
   assert not calls
 
 
-def test_a_choice_is_left_alone(policy, monkeypatch):
+def test_a_choice_and_a_notebook_are_left_alone(policy, monkeypatch):
   path, calls = policy
   path.write_text("always [madvise] never\n")
   monkeypatch.setenv(memory.TUNABLES, "glibc.malloc.hugetlb=0")
   memory.use_huge_pages()
   monkeypatch.delenv(memory.TUNABLES)
+  with monkeypatch.context() as patch:
+    patch.setattr(sys, "ps1", ">>> ", raising=False)
+    memory.use_huge_pages()
   monkeypatch.setattr(sys, "platform", "darwin")
   memory.use_huge_pages()
   assert not calls

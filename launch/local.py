@@ -44,7 +44,7 @@ class Group:
     for command, environment in zip(commands, environments, strict=True):
       self._processes.append(subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True, preexec_fn=_die_with_parent if sys.platform == "linux" else None))
+        start_new_session=True, preexec_fn=die_with_parent if sys.platform == "linux" else None))
     if self._stopping:
       self._send(signal.SIGTERM)  # those that started after the signal came
     self._copiers = []
@@ -89,7 +89,7 @@ class Group:
         process.send_signal(number)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
   """Asks Linux to end the calling process when the one that started it is gone (PR_SET_PDEATHSIG)."""
   ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

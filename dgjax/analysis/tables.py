@@ -14,14 +14,74 @@ from typing import Any
 
 from dgjax.analysis.rendering import FORMATS, commands, render
 from dgjax.analysis.results import build, read_runs
-from dgjax.errors import UserError
+from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
-from dgjax.reference import find_table
+from dgjax.reference import Table, find_table
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+  """A parser that tells a mistake as everything here does."""
+
   def error(self, message: str) -> Any:
+    """Raises UserError."""
     raise UserError(f"{message}: see --help")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options that say what of the runs is shown and how."""
+  parser.add_argument("--selection", default="source_val", help=f"which step counts: {', '.join(RULES)}")
+  parser.add_argument("--format", default="text", help=", ".join(FORMATS))
+  parser.add_argument("--paper", default="", help="published numbers beside ours, such as dmg:table2")
+  parser.add_argument("--group-by", default="", metavar="KEY,...", help="config keys with a row for every value")
+  parser.add_argument("--modes", default=None, metavar="MODE,...",
+                      help="ways of predicting that get rows of their own, such as pred_ens,mask_ens; all: every one")
+  parser.add_argument("--in-domain", action="store_true", help="accuracy on the sources' test splits")
+  parser.add_argument("--commands", action="store_true", help="also print the command of every run")
+
+
+def check(options: argparse.Namespace) -> Table | None:
+  """Checks what can be before there are runs.
+
+  Returns:
+    The published table that is asked for.
+
+  Raises:
+    UserError: an unknown name, or options that do not go together.
+  """
+  for what, name, known in (("selection rule", options.selection, RULES), ("format", options.format, FORMATS)):
+    if name not in known:
+      raise UserError(f"no {what} {name!r}{nearest(name, known)}")
+  if options.format == "csv" and options.commands:
+    raise UserError("--commands does not go with --format=csv: use another format")
+  return find_table(*options.paper.partition(":")[::2]) if options.paper else None
+
+
+def show(folder: pathlib.Path, options: argparse.Namespace) -> None:
+  """Prints the tables of a folder of runs.
+
+  Args:
+    folder: it holds run folders, at any depth.
+    options: what `add_arguments` asked for.
+
+  Raises:
+    UserError: no finished run, or runs that do not make a table.
+  """
+  paper = check(options)
+  runs, unfinished = read_runs(folder)
+  modes = None if options.modes is None else () if options.modes == "all" else options.modes.split(",")
+  for i, table in enumerate(build(
+      runs, selection=options.selection, group_by=options.group_by.split(",") if options.group_by else (), modes=modes,
+      in_domain=options.in_domain, paper=paper)):
+    print("\n" * (i > 0) + render(table, options.format))
+    if options.commands:
+      lines = commands(table).splitlines()
+      if options.format == "markdown":
+        lines = ["", "```", *lines, "```"]
+      elif options.format == "latex":
+        lines = [f"% {line}" for line in lines]
+      print("\n".join(lines))
+  for path in unfinished:
+    print(f"note: {path} is not finished", file=sys.stderr)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,36 +93,13 @@ def main(argv: Sequence[str]) -> int:
   Returns:
     Exit status: 0, or 1 after one line on stderr.
   """
-  parser = _Parser(prog="python -m dgjax.analysis.tables", description="Tables over methods, target domains and seeds.")
+  parser = Parser(prog="python -m dgjax.analysis.tables", allow_abbrev=False,
+                  description="Tables over methods, target domains and seeds.")
   parser.add_argument("runs", type=pathlib.Path, help="folder with run folders, at any depth")
-  parser.add_argument("--selection", default="source_val", help=f"which step counts: {', '.join(RULES)}")
-  parser.add_argument("--format", default="text", help=", ".join(FORMATS))
-  parser.add_argument("--paper", default="", help="published numbers beside ours, such as dmg:table2")
-  parser.add_argument("--group-by", default="", metavar="KEY,...", help="config keys with a row for every value")
-  parser.add_argument("--modes", default=None, metavar="MODE,...",
-                      help="ways of predicting that get rows of their own, such as pred_ens,mask_ens; all: every one")
-  parser.add_argument("--in-domain", action="store_true", help="accuracy on the sources' test splits")
-  parser.add_argument("--commands", action="store_true", help="also print the command of every run")
+  add_arguments(parser)
   try:
     options = parser.parse_args(argv)
-    paper = find_table(*options.paper.partition(":")[::2]) if options.paper else None
-    if options.format == "csv" and options.commands:
-      raise UserError("--commands does not go with --format=csv: use another format")
-    runs, unfinished = read_runs(options.runs)
-    modes = None if options.modes is None else () if options.modes == "all" else options.modes.split(",")
-    tables = build(runs, selection=options.selection, group_by=options.group_by.split(",") if options.group_by else (),
-                   modes=modes, in_domain=options.in_domain, paper=paper)
-    for i, table in enumerate(tables):
-      print("\n" * (i > 0) + render(table, options.format))
-      if options.commands:
-        lines = commands(table).splitlines()
-        if options.format == "markdown":
-          lines = ["", "```", *lines, "```"]
-        elif options.format == "latex":
-          lines = [f"% {line}" for line in lines]
-        print("\n".join(lines))
-    for folder in unfinished:
-      print(f"note: {folder} is not finished", file=sys.stderr)
+    show(options.runs, options)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

@@ -1,6 +1,4 @@
 """What the comparisons with PyTorch rest on: both sides are the same network, the same method."""
-import importlib
-import pathlib
 import types
 
 import jax
@@ -12,15 +10,7 @@ from dgjax import models, ops
 from dgjax.losses.overlap import overlap
 from dgjax.ops import native
 
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install dgjax[torch]")
-
-
-@pytest.fixture
-def script(monkeypatch):
-  """Imports a benchmark as Python does that runs it: from its own folder."""
-  monkeypatch.syspath_prepend(str(BENCHMARKS))
-  return importlib.import_module
 
 
 def test_the_mnist_network_is_the_same(script):

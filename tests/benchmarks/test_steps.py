@@ -1,18 +1,6 @@
-import importlib
-import pathlib
 import re
 
 import jax
-import pytest
-
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch):
-  """Imports a benchmark as Python does that runs it: from its own folder."""
-  monkeypatch.syspath_prepend(str(BENCHMARKS))
-  return importlib.import_module
 
 
 def test_dmg_compares_training_steps_and_evaluations(script):

@@ -24,7 +24,7 @@ sys.path.insert(0, {folder!r})
 import table
 runs = [table.Run(str(i), pathlib.Path({work!r}) / str(i), [sys.executable, "-c", program, str(i)])
         for i, program in enumerate({programs!r})]
-print(table.Queue(runs, [table.Place((0,), None)] * {jobs}).work())
+print(table.Queue(runs, table.places(1) * {jobs}).work())
 """
 # Leaves a mark when it starts and one when it ends.
 MARKED = ("import pathlib, sys, time\n"

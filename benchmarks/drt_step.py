@@ -22,7 +22,7 @@ TARGET = 1.15
 def settings(argv: Sequence[str] | None = None) -> argparse.Namespace:
   parser = alternating.parser(__doc__, model="resnet50", image_size=96, batch_size=16, repeats=9)
   parser.add_argument("--variant", default="subspace", choices=[v for v in dynamic.VARIANTS if v != "none"])
-  parser.add_argument("--forms", nargs="+", default=["auto", "mixing", "outputs"], choices=dynamic.FORMS,
+  parser.add_argument("--forms", nargs="+", default=["auto", "mixing", "outputs"], choices=("auto", *dynamic.FORMS),
                       help="'kernel' compiles one convolution for each example and layer: give it small batches")
   parser.add_argument("--dtype", default="float32", choices=sorted(models.DTYPES))
   return parser.parse_args(argv)

@@ -36,11 +36,11 @@ def test_crossgrad_is_compared_with_both_of_its_networks(script):
 def test_drt_compares_training_steps_by_form(script):
   benchmark = script("drt_step")
   flags = benchmark.settings(["--model=smallnet", "--image_size=16", "--batch_size=2", "--repeats=3", "--warmup=1",
-                              "--variant=both", "--forms", "mixing", "kernel"])
+                              "--variant=both", "--forms", "auto", "kernel"])
   header, names, *steps = benchmark.report(flags).splitlines()
   assert header.startswith(f"smallnet, 16 px, float32, both, {jax.devices()[0].device_kind}, ")
   assert names.split()[:2] == ["static", "dynamic"]
-  for line, form in zip(steps, ("mixing", "kernel"), strict=True):
+  for line, form in zip(steps, ("auto", "kernel"), strict=True):
     assert re.fullmatch(rf"step by {form}, batch 2 *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +1\.15", line)
 
 

@@ -32,6 +32,7 @@ CASES = [
     *((f"resnet96 {name}", 64, -(-size * 96 // 224), *rest) for name, size, *rest in RESNET),
     ("mnist conv1", 128, 28, 3, 64, 5, 1, 0), ("mnist pool1", 128, 24, 64, None, 2, 2, 0),
     ("mnist conv2", 128, 12, 64, 128, 5, 1, 0), ("mnist pool2", 128, 8, 128, None, 2, 2, 0),
+    ("lenet3 conv1", 32, 32, 3, 32, 5, 1, 2),
 ]
 
 

@@ -11,6 +11,7 @@ shows the steps without).
 import argparse
 import contextlib
 import os
+import resource
 import statistics
 import time
 
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dgjax import config, models, ops
+from dgjax import models, ops, recipes
 from dgjax.memory import use_huge_pages
 from dgjax.ops import native
 
@@ -72,9 +73,8 @@ def jax_step(options, backend):
 def jax_dmg_step(options, backend):
   """The same of DMG."""
   ops.use(backend)
-  c = config.default(algorithm="dmg", model=options.model, data="pacs")
+  c = recipes.dmg_paper("", algorithm="dmg", data="pacs")
   c.batch_size, c.data.image_size, c.model.dtype = options.batch_size, options.image_size, options.dtype
-  c.optimizer.weight_decay = 1e-5
   return alternating.calls(c, CLASSES, DOMAINS)[0]
 
 
@@ -101,7 +101,7 @@ def torch_dmg_step(options):
   import torch
   import torch_models
   model = torch_models.DMG(CLASSES, DOMAINS).to(memory_format=torch.channels_last).train()
-  optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
+  optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=1e-5)
   batch = alternating.images(options.batch_size, options.image_size, CLASSES, DOMAINS)
   images, labels, domains = (torch.from_numpy(batch[key]) for key in ("image", "label", "domain"))
   labels, domains = labels.long(), domains.long()
@@ -116,6 +116,12 @@ def torch_dmg_step(options):
   return call
 
 
+def costs():
+  """Seconds by the clock, of all cores' time and of the system's part of it, and page faults, so far."""
+  used = resource.getrusage(resource.RUSAGE_SELF)
+  return time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_stime, used.ru_minflt
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--model", default="resnet18", choices=sorted(models.NETWORKS))
@@ -125,6 +131,8 @@ def main():
   parser.add_argument("--repeats", type=int, default=9)
   parser.add_argument("--dmg", action="store_true", help="DMG's step, of a ResNet-18")
   options = parser.parse_args()
+  if options.dmg and options.model != "resnet18":
+    parser.error(f"--dmg is of a resnet18, not of {options.model}")
   ours, pytorchs = (jax_dmg_step, torch_dmg_step) if options.dmg else (jax_step, torch_step)
   steps = {"xla": ours(options, "xla")}
   if native.available():
@@ -134,15 +142,16 @@ def main():
   times = {name: [] for name in steps}
   for turn in range(options.repeats + 2):
     for name, call in steps.items():
-      start, cpu = time.perf_counter(), time.process_time()
+      before = costs()
       call()
       if turn >= 2:  # the first turns warm up
-        times[name].append((time.perf_counter() - start, time.process_time() - cpu))
+        times[name].append([after - start for start, after in zip(before, costs(), strict=True)])
   print(f"{'DMG, ' * options.dmg}{options.model}, {options.image_size} px, batch {options.batch_size}, "
         f"{options.dtype}, {native.reason() or native.describe()}; medians of {options.repeats} turns")
   for name, values in times.items():
-    wall, cpu = map(statistics.median, zip(*values, strict=True))
-    line = f"{name:8}{1e3 * wall:10.1f} ms{options.batch_size / wall:10.1f} examples/s   CPU {1e3 * cpu:8.1f} ms"
+    wall, cpu, system, faults = map(statistics.median, zip(*values, strict=True))
+    line = (f"{name:8}{1e3 * wall:10.1f} ms{options.batch_size / wall:10.1f} examples/s   CPU {1e3 * cpu:8.1f} ms "
+            f"(system {1e3 * system:.0f}), {faults:.0f} page faults")
     if "torch" in times and name != "torch":
       ratios = [(t[0] / v[0], t[1] / v[1]) for t, v in zip(times["torch"], values, strict=True)]
       line += "   PyTorch's time over it {:.2f} (CPU {:.2f})".format(*map(statistics.median, zip(*ratios, strict=True)))

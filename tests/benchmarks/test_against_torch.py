@@ -1,4 +1,5 @@
 """What the comparisons with PyTorch rest on: both sides are the same network, the same method."""
+import re
 import types
 
 import jax
@@ -45,6 +46,19 @@ def test_dmg_is_the_same(script):
     value.data.fill_(-1e3)
   logits, _ = model(images, domain)
   np.testing.assert_allclose(logits.detach(), np.tile(model.network.fc.bias.detach(), (6, 1)), atol=1e-6)
+
+
+def test_dmgs_steps_are_compared(script, monkeypatch, capsys):
+  benchmark, before = script("ops_step"), ops.backend()
+  monkeypatch.setattr("sys.argv", ["ops_step.py", "--dmg", "--image_size=32", "--batch_size=4", "--repeats=1"])
+  try:
+    benchmark.main()
+  finally:
+    ops.use(before)
+  header, *lines = capsys.readouterr().out.splitlines()
+  assert header.startswith("DMG, resnet18, 32 px, batch 4, float32, ")
+  assert [line.split()[0] for line in lines] == ["xla", *["native"] * native.available(), "torch"]
+  assert all(re.search(r"PyTorch's time over it \d+\.\d\d", line) for line in lines[:-1])
 
 
 @pytest.mark.skipif(not native.available(), reason="needs dgjax-native")

@@ -22,6 +22,16 @@ def test_adaptive_average_pool_covers_pytorchs_windows():
     np.testing.assert_allclose(layers.adaptive_average_pool(x, 6), want, atol=1e-6)
 
 
+def test_a_biass_gradient_is_summed_in_float32():
+  """101 * 127 = 12827 has more bits than bfloat16, and a sum of ones in it would stop at 256."""
+  module = layers.Conv(2, (1, 1), padding=0, use_bias=True, dtype=jnp.bfloat16)
+  x = jnp.zeros((1, 101, 127, 1), jnp.bfloat16)
+  params = module.init(jax.random.key(0), x)["params"]
+  y, back = jax.vjp(lambda params: module.apply({"params": params}, x), params)
+  assert y.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(back(jnp.ones_like(y))[0]["bias"], [12827, 12827])
+
+
 def test_batch_norm_normalises_by_the_biased_variance_and_keeps_the_unbiased():
   rng = np.random.default_rng(0)
   # The third channel's mean is large: E[x^2] - E[x]^2 would lose its variance in float32.

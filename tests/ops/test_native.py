@@ -54,6 +54,13 @@ def test_one_device_uses_it():
   assert compiled.count("dgjax_native_contract") >= 2 and "convolution(" not in compiled
 
 
+@pytest.mark.parametrize(("filters", "ours"), [(32, False), (33, True)])
+def test_gradients_of_images_of_few_channels_and_filters_are_left_to_xla(filters, ours):
+  compiled = jax.jit(lambda x, w, dy: jax.vjp(lambda x: convolve(x, w), x)[1](dy)).lower(
+      normal(0, 2, 6, 6, 3), normal(1, 3, 3, 3, filters), normal(2, 2, 6, 6, filters)).compile().as_text()
+  assert ("dgjax_native_contract" in compiled) == ours and ("convolution(" in compiled) != ours
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_bits_are_the_same_in_every_process(dtype):
   code = BITS.format(dtype=dtype)

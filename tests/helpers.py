@@ -1,12 +1,14 @@
 """Small pieces that several tests build on."""
 
 import functools
+import pathlib
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dgjax import config
 from dgjax.algorithms import ALGORITHMS
 from dgjax.models.network import Network
 from dgjax.optimizers import Group, Optimizer, Schedule
@@ -134,3 +136,10 @@ def same(a, b) -> bool:
   data = lambda x: np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)  # noqa: E731
   return jax.tree.structure(a) == jax.tree.structure(b) and all(
       np.array_equal(data(x), data(y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def settings_of(name: str, *overrides: str) -> dict[str, object]:
+  """The flat config of "NAME" or "NAME:VARIANT" in `configs/`, with "KEY=VALUE" overridden."""
+  stem, colon, variant = name.partition(":")
+  path = pathlib.Path(__file__).parents[1] / "configs" / f"{stem}.py{colon}{variant}"
+  return config.flatten(config.load(str(path), [f"--config.{override}" for override in overrides]))

@@ -11,11 +11,9 @@ from dgjax.config import FREE, flatten
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.reference import Table
-from dgjax.reference.table import plain
 
 # Keys in which the runs of one row may differ: what the table is about, and what does not change a run's numbers.
 APART = ("seed", "target", "sources", "data.dir", *FREE)
-PLAIN_MODES = ("default", "pred_ens")  # what papers mean by a method's accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +236,9 @@ def build(
   for dataset in sorted({run.get("dataset") for run in runs}):
     here = [run for run in runs if run.get("dataset") == dataset]
     tables.append(_table(dataset, here, selection, group_by, chosen, in_domain, paper))
+  if paper and not paper.domains:
+    raise UserError(f"table {paper.number} of {paper.paper} has no column for an unseen domain: nothing of it can be "
+                    "put beside the runs")
   if paper and not any(table.paper for table in tables):
     targets = sorted({run.get("target") for run in runs})
     raise UserError(f"table {paper.number} of {paper.paper} is about {', '.join(paper.domains.values())}; the runs' "
@@ -258,7 +259,8 @@ def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence
   for key in sorted(groups, key=_sort_key):
     by_target = {column: _seeds([run for run in groups[key] if run.get("target") == column], column, group_by)
                  for column in columns}
-    label = ", ".join([key[0], *(f"{name}={value}" for name, value in zip(group_by, key[1:], strict=True))])
+    label = ", ".join([key[0], *(f"{name}={value}" for name, value in zip(group_by, key[1:], strict=True)
+                                 if value is not None)])  # None: the method has no such key
     if differ := differing(groups[key]):
       notes.append(f"{label}: the targets' runs differ in {_listed(differ)}")
     for mode in modes:
@@ -295,12 +297,7 @@ def _row(label: str, by_target: Mapping[str, Mapping[int, Run]], selection: str,
   published = None
   if paper:
     run = next(run for seeds in by_target.values() for run in seeds.values())
-    method, network = run.get("method"), str(run.config.get("model.name", ""))
-    variant = f"{method}_{run.config.get('optimizer.name', '')}"
-    way = mode or run.config.get("algorithm.prediction", "default")
-    if plain(variant) in map(plain, paper.methods):
-      method = variant
-    published = paper.find_row(network, method, "" if way in PLAIN_MODES else way)
+    published = paper.find_row(run.config, mode or run.config.get("algorithm.prediction", "default"))
   cells = {}
   for target, seeds in by_target.items():
     scores = {seed: score(run, selection, mode, in_domain) for seed, run in seeds.items()}

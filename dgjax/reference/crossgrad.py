@@ -5,12 +5,12 @@ paper does not show legibly are left out: the baseline on handwriting, and with 
 (numbers of speakers). CCSA and D-MTAE are as their own papers report them.
 """
 
-from dgjax.reference.table import Table, parse
+from dgjax.reference.table import Ours, Table, parse
 
 TITLE = "Generalizing Across Domains via Cross-Gradient Training (ICLR 2018)"
 
-# This library's names -> row headers.
-METHODS = {"aggregate": ("Baseline",), "dan": ("DAN",), "labelgrad": ("LabelGrad",), "crossgrad": ("CrossGrad",)}
+METHODS = (Ours("aggregate", ("Baseline",)), Ours("dan", ("DAN",)), Ours("labelgrad", ("LabelGrad",)),
+           Ours("crossgrad", ("CrossGrad",)))
 
 _FONTS = """
 lenet3  | Baseline  | 68.5

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dgjax.errors import UserError, nearest
+
+PLAIN_MODES = ("default", "pred_ens")  # what papers mean by a method's accuracy, unless they say more
 
 
 def plain(name: str) -> str:
@@ -19,6 +22,28 @@ def plain(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Ours:
+  """Runs of this library that a published row is to be compared with.
+
+  Attributes:
+    method: the method's name in this library.
+    headers: the row headers that it is found under, the closest first.
+    settings: config key ("algorithm.margin") -> the value that makes it this row and no other.
+    modes: the ways of predicting that the row is about.
+  """
+
+  method: str
+  headers: Sequence[str]
+  settings: Mapping[str, Any] = field(default_factory=dict)
+  modes: Sequence[str] = PLAIN_MODES
+
+  def fits(self, config: Mapping[str, Any], mode: str) -> bool:
+    """Whether a run's config, flat, and a way of predicting are what the row is about."""
+    return (config.get("algorithm.name") == self.method and mode in self.modes
+            and all(key in config and config[key] == value for key, value in self.settings.items()))
+
+
+@dataclass(frozen=True)
 class Table:
   """One table of a paper (or one half of it, where the halves have different columns), numbers as printed.
 
@@ -31,7 +56,7 @@ class Table:
       are left out.
     domains: column -> the domain's name in the data set, for columns that stand for one.
     overall: the column that holds the mean of the domain columns; "" if there is none.
-    methods: a method's name in this library -> the row headers it is found under, the closest first.
+    methods: which runs of this library the rows are about; of several that fit a run, the first counts.
   """
 
   paper: str
@@ -41,7 +66,7 @@ class Table:
   rows: Mapping[tuple[str, str], tuple[float, ...]]
   domains: Mapping[str, str]
   overall: str = ""
-  methods: Mapping[str, Sequence[str]] = field(default_factory=dict)
+  methods: Sequence[Ours] = ()
 
   def cell(self, row: tuple[str, str], column: str) -> float:
     """The number in one cell.
@@ -64,22 +89,20 @@ class Table:
       raise UserError(f"{where} has no column {column!r}{nearest(column, self.columns)}")
     return self.rows[row][self.columns.index(column)]
 
-  def find_row(self, network: str, method: str, mode: str = "") -> tuple[str, str] | None:
+  def find_row(self, config: Mapping[str, Any], mode: str = "default") -> tuple[str, str] | None:
     """The row that a run of this library is to be compared with.
 
     Args:
-      network: the network's name, in any spelling (`resnet18`).
-      method: the method's name in this library.
-      mode: a way of predicting that has a row of its own (`mask_ens`), or "".
+      config: the run's config, flat: "algorithm.name", "model.name" (in any spelling) and what `methods` ask for.
+      mode: the way of predicting.
 
     Returns:
       The row's key, or None where the paper did not measure this.
     """
-    name = plain(method + mode)
-    headers = next((h for key, h in self.methods.items() if plain(key) == name), ())
-    for header in headers:
+    ours = next((ours for ours in self.methods if ours.fits(config, mode)), None)
+    for header in ours.headers if ours else ():
       for row in self.rows:
-        if plain(row[0]) == plain(network) and row[1] == header:
+        if plain(row[0]) == plain(str(config.get("model.name", ""))) and row[1] == header:
           return row
     return None
 

@@ -8,25 +8,28 @@ In Table 2 the averages of WEMNet's two rows, as printed and as the text has the
 rows' classes (79.6 and 78.8); everywhere else the two agree.
 """
 
-from dgjax.reference.table import Table, parse
+from dgjax.reference.table import Ours, Table, parse
 
 TITLE = "Weight-based Mask for Domain Adaptation (ICASSP 2023)"
 
-# This library's names, with a setting that makes a row of its own -> row headers.
-METHODS = {
-    "aggregate": ("ResNet-50 [11]", "ResNet-101 [11]"),  # trained on the source only
-    "dann": ("DANN [2]",),
-    "mstn": ("MSTN* [7]",),
-    "mcd": ("MCD [15]",),
-    "wemnet": ("WEMNet",),
-    "wemnet/mstn": ("WEMNet+",),
-}
-MODULES = {
-    "dann": ("neither",),
-    "wemnet/dim": ("DIM",),
-    "wemnet/sem": ("SEM",),
-    "wemnet": ("DIM, SEM",),
-}
+def _modules(base: str, dim: bool = True, sem: bool = True) -> dict[str, object]:
+  return {"algorithm.base": base, "algorithm.dim": dim, "algorithm.sem": sem}
+
+
+METHODS = (
+    Ours("aggregate", ("ResNet-50 [11]", "ResNet-101 [11]")),  # trained on the source only
+    Ours("dann", ("DANN [2]",)),
+    Ours("mstn", ("MSTN* [7]",)),
+    Ours("mcd", ("MCD [15]",)),
+    Ours("wemnet", ("WEMNet",), _modules("dann")),
+    Ours("wemnet", ("WEMNet+",), _modules("mstn")),
+)
+MODULES = (
+    Ours("dann", ("neither",)),
+    Ours("wemnet", ("DIM",), _modules("dann", sem=False)),
+    Ours("wemnet", ("SEM",), _modules("dann", dim=False)),
+    Ours("wemnet", ("DIM, SEM",), _modules("dann")),
+)
 
 _OFFICE = ("A->W", "D->W", "W->D", "A->D", "D->A", "W->A", "Avg")
 _VISDA = ("aero", "bicycle", "bus", "car", "horse", "knife", "motor", "person", "plant", "skate", "train", "truck",

@@ -170,6 +170,18 @@ def test_group_by_makes_rows_of_a_sweep(tmp_path):
   assert [row.cells["sketch"].mean for row in table.rows] == pytest.approx([0.5, 5, 50])
 
 
+def test_rows_of_a_sweep_are_compared_with_the_papers_own(tmp_path):
+  options = {"dataset": "mnist_mp", "target": "grey", "domains": ("coloured", "grey"), "model__name": "mnistnet",
+             "early_stop": 0.0}
+  for margin in (0.5, 0.9, math.inf):
+    write(tmp_path / str(margin), "rcl", algorithm__margin=margin, **options)
+  write(tmp_path / "aggregate", "aggregate", **options)
+  (table,) = build(tmp_path, group_by=["algorithm.margin"], paper=reference.find_table("rcl", "2"))
+  assert [(row.label, row.cells["grey"].paper) for row in table.rows] == [
+    ("aggregate", 26.0), ("rcl, algorithm.margin=0.5", None), ("rcl, algorithm.margin=0.9", 68.2),
+    ("rcl, algorithm.margin=inf", 89.9)]
+
+
 def test_sgd_is_compared_with_the_papers_sgd(tmp_path):
   write(tmp_path / "a", "aggregate", dataset="domainnet", domains=("clipart", "sketch"))
   write(tmp_path / "b", "aggregate", dataset="domainnet", domains=("clipart", "sketch"), optimizer__name="sgd")
@@ -248,6 +260,7 @@ def one(folder):
     (one, ["--modes=all", "--selection=last"], "in every mode at the step of source_val: --selection=source_val"),
     (one, ["--in-domain"], "keeps no test split of it apart from training"),
     (one, ["--paper=dmg:table9"], "dmg has no table 'table9' (known: 1, 2"),
+    (one, ["--paper=wemnet:1"], "table 1 of wemnet has no column for an unseen domain"),
     (one, ["--paper=resnet"], "no published numbers of 'resnet'"),
     (one, ["--format=csv", "--commands"], "--commands does not go with --format=csv"),
     (one, ["--colour"], "unrecognized arguments: --colour"),

@@ -4,6 +4,7 @@ from dgjax import reference
 from dgjax.algorithms import ALGORITHMS
 from dgjax.models import NETWORKS
 from dgjax.reference import crossgrad
+from tests.helpers import settings_of
 
 ANGLES = crossgrad.TABLES["9"].columns
 
@@ -30,12 +31,15 @@ def test_what_the_text_says_of_the_numbers():
           and cell("9", "convnet2", header, angle) > cell("9", "convnet2", "CrossGrad", angle)] == ["M0", "M75"]
 
 
-def test_rows_are_found_by_our_names():
-  assert crossgrad.TABLES["9"].find_row("convnet2", "crossgrad") == ("convnet2", "CrossGrad")
-  assert crossgrad.TABLES["5-fonts"].find_row("lenet3", "aggregate") == ("lenet3", "Baseline")
+@pytest.mark.parametrize("method, header", [("aggregate", "Baseline"), ("dan", "DAN"), ("labelgrad", "LabelGrad"),
+                                            ("crossgrad", "CrossGrad")])
+def test_configs_find_their_rows(method, header):
+  assert crossgrad.TABLES["5-fonts"].find_row(settings_of(f"{method}_fonts")) == ("lenet3", header)
+  assert crossgrad.TABLES["9"].find_row(settings_of(f"{method}_rotated_mnist")) == (
+    None if method == "aggregate" else ("convnet2", header))
   assert crossgrad.TABLES["5-fonts"].column_of("unseen") == "Test"
   assert crossgrad.TABLES["9"].column_of("M15") == "M15"
 
 
 def test_every_method_name_is_one_of_ours():
-  assert set(crossgrad.METHODS) <= set(ALGORITHMS)
+  assert {ours.method for ours in crossgrad.METHODS} <= ALGORITHMS.keys()

@@ -3,6 +3,7 @@ import pytest
 from dgjax import reference
 from dgjax.errors import UserError
 from dgjax.reference import dmg
+from tests.helpers import settings_of
 
 OVERALL = [(number, row) for number, table in dmg.TABLES.items() if table.overall for row in table.rows]
 
@@ -65,23 +66,38 @@ def test_own_mask_is_the_best_mask_of_its_domain():
       assert best[1] == f"m^{table.domains[column].capitalize()}"
 
 
-def test_rows_are_found_by_our_names():
+@pytest.mark.parametrize("config, row", [
+    ("dmg_pacs", ("ResNet-18", "DMG (Ours)")), ("aggregate_pacs", ("ResNet-18", "Aggregate*")),
+    ("multi_headed_pacs:resnet50", ("ResNet-50", "Multi-Headed")), ("dann_pacs", ("ResNet-18", "DANN [14]")),
+    ("mldg_pacs:alexnet", ("AlexNet", "MLDG [28]")), ("metareg_pacs:alexnet", ("AlexNet", "MetaReg [3]")),
+    ("crossgrad_pacs:resnet50", None), ("aggregate_pacs:sgd", None), ("dmg_digits", None),
+])
+def test_configs_find_their_rows(config, row):
+  found = settings_of(config)
+  assert reference.find_table("dmg", "6").find_row(found, found["algorithm.prediction"]) == row
+
+
+def test_sgd_and_ways_of_predicting_have_rows_of_their_own():
+  one, inside = reference.find_table("dmg", "1"), reference.find_table("dmg", "5-bottom")
+  assert one.find_row(settings_of("aggregate_domainnet")) == ("ResNet-18", "Aggregate")
+  assert one.find_row(settings_of("aggregate_domainnet", "optimizer.name=sgd")) == ("ResNet-18", "Aggregate-SGD")
+  dmg_alexnet = settings_of("dmg_domainnet:alexnet")
+  assert inside.find_row(dmg_alexnet, "pred_ens") == ("AlexNet", "DMG (Pred-Ens)")
+  assert inside.find_row(dmg_alexnet, "known") == ("AlexNet", "DMG-KnownDomain")
+  assert inside.find_row(dmg_alexnet, "mask_ens") == ("AlexNet", "DMG (Mask-Ens)")
+  assert inside.find_row(dmg_alexnet, "prob_ens") is None
+  assert inside.find_row(settings_of("aggregate_domainnet:alexnet"), "known") is None
+
+
+def test_columns_are_found_in_any_spelling():
   table = reference.find_table("dmg", "table2")
-  assert table.find_row("resnet18", "dmg") == ("ResNet-18", "DMG (Ours)")
-  assert table.find_row("resnet18", "aggregate") == ("ResNet-18", "Aggregate*")
-  assert table.find_row("resnet50", "multi-headed") == ("ResNet-50", "Multi-Headed")
-  assert table.find_row("resnet50", "crossgrad") is None and table.find_row("small", "dmg") is None
   assert table.column_of("art_painting") == table.column_of("Art painting") == "A"
   assert table.column_of("clipart") is None
-  inside = reference.find_table("dmg", "5-bottom")
-  assert inside.find_row("alexnet", "dmg", "known") == ("AlexNet", "DMG-KnownDomain")
-  assert inside.find_row("alexnet", "dmg", "mask_ens") == ("AlexNet", "DMG (Mask-Ens)")
-  assert inside.find_row("alexnet", "aggregate", "known") is None
 
 
-def test_every_method_name_is_found_in_some_table():
-  for method, headers in dmg.METHODS.items():
-    assert any(row[1] in headers for table in dmg.TABLES.values() for row in table.rows), method
+def test_every_header_is_found_in_some_table():
+  for ours in dmg.METHODS:
+    assert any(row[1] in ours.headers for table in dmg.TABLES.values() for row in table.rows), ours
 
 
 @pytest.mark.parametrize("arguments, message", [

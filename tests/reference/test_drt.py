@@ -1,7 +1,9 @@
 import pytest
 
 from dgjax import models, reference
+from dgjax.algorithms import ALGORITHMS
 from dgjax.reference import drt
+from tests.helpers import settings_of
 
 
 def cell(table, header, column="Avg", network="resnet101"):
@@ -56,13 +58,35 @@ def test_swapped_columns_are_found_by_the_domain_that_they_fit():
   assert cell("3", "DRT", table.column_of("mnist"), "digitnet") - best["mnist"] == pytest.approx(0.31)
 
 
-def test_rows_are_found_by_our_names():
-  find = {number: table.find_row for number, table in drt.TABLES.items()}
-  assert find["4"]("resnet101", "mcd", "drt") == ("resnet101", "DRT")
-  assert find["2"]("resnet101", "m3sda", "drt") == ("resnet101", "M3SDA-beta+DRT")
-  assert find["1"]("resnet101", "mcd", "drt_both") == ("resnet101", "Combination")
-  assert find["4"]("resnet101", "mcd", "drt_st") == ("resnet101", "DRT+ST")
-  assert find["3"]("digitnet", "dann") == ("digitnet", "DANN [8]")
-  assert find["3"]("resnet101", "mcd") is None
+@pytest.mark.parametrize("number, config, header", [
+    ("4", "drt_domainnet", "DRT"), ("2", "drt_domainnet", "MCD+DRT"), ("1", "drt_domainnet", "Subspace Routing"),
+    ("2", "drt_domainnet:static", "MCD [25]"), ("1", "drt_domainnet:static", "static"),
+    ("1", "drt_domainnet:channel", "Channel Attention"), ("1", "drt_domainnet:both", "Combination"),
+    ("3", "aggregate_digit_five", "Source Only"), ("3", "dann_digit_five", "DANN [8]"),
+    ("3", "adda_digit_five", "ADDA [27]"), ("3", "mcd_digit_five", "MCD [25]"),
+    ("3", "m3sda_digit_five", "M3SDA-beta [22]"), ("3", "drt_digit_five", "DRT"), ("3", "mcd_digit_five:drt", "DRT"),
+])
+def test_configs_find_their_rows(number, config, header):
+  found = settings_of(config)
+  assert drt.TABLES[number].find_row(found, found["algorithm.prediction"]) == (found["model.name"], header)
+
+
+def test_what_makes_another_row_is_told_apart():
+  four, two = drt.TABLES["4"], drt.TABLES["2"]
+  trained_again = settings_of("drt_domainnet", "algorithm.self_training.rounds=2")
+  assert four.find_row(trained_again, "max_logit") == ("resnet101", "DRT+ST")
+  assert two.find_row(trained_again, "max_logit") is None
+  assert four.find_row(settings_of("drt_domainnet"), "pred_ens") == ("resnet101", "DRT")
+  assert two.find_row(settings_of("drt_domainnet:channel"), "max_logit") is None
+  for fewer in (settings_of("drt_domainnet:k2"), settings_of("drt_domainnet", "model.dynamic_k=8")):
+    assert two.find_row(fewer, "max_logit") is None
+  sources = settings_of("aggregate_digit_five:drt", "model.name=resnet101")
+  assert two.find_row(sources) == ("resnet101", "Source Only + DRT") and drt.TABLES["3"].find_row(sources) is None
+  assert two.find_row(settings_of("m3sda_digit_five:drt", "model.name=resnet101"), "prob_ens") == (
+    "resnet101", "M3SDA-beta+DRT")
+
+
+def test_every_row_is_of_a_method_of_ours_and_there():
   headers = {header for table in drt.TABLES.values() for _, header in table.rows}
-  assert all(header in headers for found in drt.METHODS.values() for header in found)
+  assert {header for ours in drt.METHODS for header in ours.headers} <= headers
+  assert {ours.method for ours in drt.METHODS} <= ALGORITHMS.keys()

@@ -3,6 +3,7 @@ import pytest
 from dgjax import reference
 from dgjax.algorithms import ALGORITHMS
 from dgjax.reference import rcl
+from tests.helpers import settings_of
 
 TABLE = rcl.TABLES["2"]
 
@@ -35,17 +36,41 @@ def test_a_larger_margin_finds_more_and_costs_validation():
   assert test[-1] > max(cell(row) for row in others) > test[2]
 
 
-def test_rows_are_found_by_our_names():
-  assert TABLE.find_row("mnistnet", "rcl") == ("mnistnet", "RCL-SDG m = 0.9")
-  assert TABLE.find_row("mnistnet", "rcl", "inf") == ("mnistnet", "RCL-SDG m = inf")
-  assert TABLE.find_row("mnistnet", "rcl", "0.2") == ("mnistnet", "RCL-SDG m = 0.2")
-  assert TABLE.find_row("mnistnet", "jigsaw", "@95") == ("mnistnet", "Jigsaw Puzzle [5] @95")
-  assert TABLE.find_row("mnistnet", "aggregate") == ("mnistnet", "Standard Training Procedure")
-  assert TABLE.find_row("resnet18", "rcl") is None and TABLE.find_row("mnistnet", "dmg") is None
-  assert TABLE.column_of("grey") == "Test" and TABLE.column_of("coloured") == "Validation"
+@pytest.mark.parametrize("config, header", [
+    ("aggregate", "Standard Training Procedure"), ("channel_dropout", "Dropout"),
+    ("channel_dropout:orthogonality", "Dropout & Orthogonality [3]"),
+    ("channel_dropout:covariance", "Dropout & Covariance [8]"), ("jigsaw", "Jigsaw Puzzle [5]"),
+    ("reconstruction", "Reconstruction"), ("spectral_decoupling", "Spectral Decoupling [38]"), ("rsc", "RSC [24]"),
+    ("rcl", "RCL-SDG m = 0.9"), *((f"rcl:m{m}", f"RCL-SDG m = {m}") for m in ("0.2", "0.4", "0.6", "0.8", "inf")),
+])
+def test_every_config_finds_its_row(config, header):
+  name, colon, variant = config.partition(":")
+  assert TABLE.find_row(settings_of(f"{name}_mnist_mp{colon}{variant}")) == ("mnistnet", header)
 
 
-def test_every_method_name_is_one_of_ours_and_has_its_row():
+@pytest.mark.parametrize("method", ["jigsaw", "spectral_decoupling", "rcl"])
+def test_runs_that_stop_early_have_rows_of_their_own(method):
+  _, header = TABLE.find_row(settings_of(f"{method}_mnist_mp", "early_stop=0.95"))
+  assert header.endswith("@95") and header.removesuffix(" @95") in {
+    row[1] for row in [TABLE.find_row(settings_of(f"{method}_mnist_mp"))]}
+
+
+@pytest.mark.parametrize("config, override", [
+    ("rcl", "algorithm.margin=0.5"), ("rcl:minf", "early_stop=0.95"), ("jigsaw", "early_stop=0.9"),
+    ("channel_dropout:covariance", "algorithm.orthogonality_weight=1.0"), ("rsc", "early_stop=0.95"),
+    ("rcl", "model.name=lenet3"),
+])
+def test_what_the_paper_did_not_measure_has_no_row(config, override):
+  name, colon, variant = config.partition(":")
+  assert TABLE.find_row(settings_of(f"{name}_mnist_mp{colon}{variant}", override)) is None
+
+
+def test_the_column_is_grey_alone():
+  # A run tested on coloured digits was trained on grey ones: not what the column "Validation" is of.
+  assert TABLE.column_of("grey") == "Test" and TABLE.column_of("coloured") is None
+
+
+def test_every_row_is_of_a_method_of_ours_and_there():
   headers = {header for _, header in TABLE.rows}
-  for method, (header,) in rcl.METHODS.items():
-    assert header in headers and method.partition("/")[0] in ALGORITHMS
+  assert {header for ours in rcl.METHODS for header in ours.headers} <= headers
+  assert {ours.method for ours in rcl.METHODS} <= ALGORITHMS.keys()

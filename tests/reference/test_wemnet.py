@@ -3,6 +3,7 @@ import pytest
 from dgjax import reference
 from dgjax.algorithms import ALGORITHMS
 from dgjax.reference import wemnet
+from tests.helpers import settings_of
 
 OFFICE, VISDA = "ResNet-50", "ResNet-101"
 
@@ -49,16 +50,23 @@ def test_the_domain_error_is_lower_without_the_domains_part():
     assert all(without < with_ for without, with_ in pairs)
 
 
-def test_rows_are_found_by_our_names():
-  assert wemnet.TABLES["1"].find_row("resnet50", "wemnet") == (OFFICE, "WEMNet")
-  assert wemnet.TABLES["2"].find_row("resnet101", "wemnet", "mstn") == (VISDA, "WEMNet+")
-  assert wemnet.TABLES["2"].find_row("resnet101", "aggregate") == (VISDA, "ResNet-101 [11]")
-  assert wemnet.TABLES["3"].find_row("resnet50", "wemnet", "sem") == (OFFICE, "SEM")
-  assert wemnet.TABLES["1"].find_row("resnet18", "wemnet") is None
+@pytest.mark.parametrize("number, config, header", [
+    ("1", "dann_office31", "DANN [2]"), ("1", "mstn_office31", "MSTN* [7]"), ("1", "wemnet_office31", "WEMNet"),
+    ("1", "wemnet_office31:mstn", "WEMNet+"), ("1", "wemnet_office31:dim", None), ("1", "wemnet_office31:small", None),
+    ("2", "wemnet_visda:mstn", "WEMNet+"), ("3", "dann_office31", "neither"), ("3", "wemnet_office31", "DIM, SEM"),
+    ("3", "wemnet_office31:dim", "DIM"), ("3", "wemnet_office31:sem", "SEM"), ("3", "wemnet_office31:mstn", None),
+])
+def test_configs_find_their_rows(number, config, header):
+  row = wemnet.TABLES[number].find_row(settings_of(config))
+  assert row == (header and (VISDA if number == "2" else OFFICE, header))
 
 
-def test_every_row_header_is_there():
+def test_source_only_is_named_by_the_network():
+  found = settings_of("dann_visda", "algorithm.name=aggregate")
+  assert wemnet.TABLES["2"].find_row(found) == (VISDA, "ResNet-101 [11]")
+
+
+def test_every_row_is_of_a_method_of_ours_and_there():
   headers = {header for table in wemnet.TABLES.values() for _, header in table.rows}
-  assert {header for names in (wemnet.METHODS | wemnet.MODULES).values() for header in names} <= headers
-  assert {"aggregate", "dann", "mstn", "wemnet"} <= ALGORITHMS.keys() & {
-    name.partition("/")[0] for name in wemnet.METHODS}
+  assert {header for ours in (*wemnet.METHODS, *wemnet.MODULES) for header in ours.headers} <= headers
+  assert {ours.method for ours in wemnet.METHODS} <= ALGORITHMS.keys()

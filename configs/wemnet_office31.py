@@ -3,7 +3,7 @@
   python -m dgjax.main --config=configs/wemnet_office31.py --config.data.dir=FOLDER \
     --config.model.weights=resnet50.safetensors
 
-One source, as in the paper's tables: `--config.sources=amazon --config.target=webcam`.
+One source at a time, as in the paper's tables: `--config.sources=each`.
 Variants: none (ResNet-50), `mstn` (on MSTN), `dim` and `sem` (one module), `small` (ResNet-18 at 96 pixels).
 """
 

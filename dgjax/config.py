@@ -30,7 +30,7 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
   return ConfigDict({
       "seed": 0,  # of initial parameters, masks, batches and augmentation
       "target": "all",  # the unseen domain, or "all": each in turn, in a sub-folder each
-      "sources": "",  # comma-separated source domains; "": all but the target
+      "sources": "",  # comma-separated source domains; "": all but the target; "each": each of these alone, in turn
       "epochs": 50,  # passes over the source domains' training examples
       "steps": 0,  # updates; above 0 it takes the place of epochs
       "batch_size": 64,  # over all devices and processes

@@ -1,4 +1,4 @@
-"""The command: one run, or one per target domain.
+"""The command: one run, or one per target domain, or one per pair of a source and a target.
 
   python -m dgjax.main --config=configs/NAME.py[:VARIANT] [--workdir=DIR] [--config.KEY=VALUE ...]
   python -m dgjax.main --list
@@ -9,7 +9,7 @@ import os
 import pathlib
 import shlex
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from dgjax.memory import use_huge_pages
 
@@ -66,19 +66,35 @@ def listing() -> str:
                    for name, (_, about) in sorted(table.items()))
 
 
-def command_line(path: str, overrides: list[str], workdir: pathlib.Path, target: str) -> str:
+class Transfer(NamedTuple):
+  """The domains of one run, as of the config's keys, and its folder within `--workdir`."""
+
+  sources: str
+  target: str
+  folder: str
+
+
+def command_line(path: str, overrides: list[str], workdir: pathlib.Path, transfer: Transfer) -> str:
   """The command that makes one run again."""
-  kept = [argument for argument in overrides if not argument.startswith("--config.target=")]
-  words = [f"--config={path}", *kept, f"--config.target={target}", f"--workdir={workdir}"]
+  domains = {"sources": transfer.sources, "target": transfer.target}
+  replaced = [f"--config.{key}={value}" for key, value in domains.items() if value]
+  kept = [argument for argument in overrides if argument.partition("=")[0] not in
+          {argument.partition("=")[0] for argument in replaced}]
+  words = [f"--config={path}", *kept, *replaced, f"--workdir={workdir}"]
   return "python -m dgjax.main " + " ".join(map(shlex.quote, words))
 
 
-def targets(settings: ConfigDict) -> tuple[str, ...]:
-  """The target domains to run: the one named, or all that can be one in turn."""
-  if settings.target != "all":
-    return (settings.target,)
+def transfers(settings: ConfigDict) -> list[Transfer]:
+  """The runs of a config: one, or one for each target that there can be, each source alone with it if so asked."""
+  target, sources = settings.target, settings.sources
+  if target != "all" and sources != "each":
+    return [Transfer(sources, target, "")]
   dataset = data.load(settings.data, settings.seed)
-  return dataset.targets or dataset.domains
+  targets = [target] if target != "all" else list(dataset.targets or dataset.domains)
+  if sources != "each":
+    return [Transfer(sources, name, name) for name in targets]
+  return [Transfer(source, name, f"{source}-to-{name}") for name in targets
+          for source in dataset.sources or dataset.domains if source != name]
 
 
 def log_to_stderr() -> None:
@@ -108,13 +124,12 @@ def main(argv: list[str]) -> None:
   jax.config.update("jax_compilation_cache_dir", cache)
 
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / pathlib.Path(path.partition(":")[0]).stem)
-  leave_one_out = settings.target == "all"
   finished = []
-  for target in targets(settings):
+  for transfer in transfers(settings):
     one = settings.copy_and_resolve_references()
-    one.target = target
-    folder = workdir / target if leave_one_out else workdir
-    results = train.run(one, folder, command_line(path, overrides, folder, target))
+    one.sources, one.target = transfer.sources, transfer.target
+    folder = workdir / transfer.folder
+    results = train.run(one, folder, command_line(path, overrides, folder, transfer))
     finished.append(results)
     if jax.process_index() == 0:
       figures.save_all(folder, results)

@@ -3,10 +3,10 @@
   python launch/table.py configs/aggregate_digits.py configs/dmg_digits.py --seeds=3 --workdir=runs/digits \\
     [--jobs=2] [--format=markdown ...] -- [--config.KEY=VALUE ...]
 
-A config may name a variant, as in `configs/rcl_mnist_mp.py:minf`; what follows `--` goes to every run. Runs are
-commands of their own, `python -m dgjax.main`, in WORKDIR/CONFIG/SEED; `--print` shows them and stops, for a cluster's
-queue. `--jobs` run at once, each on its share of the cores, or on a GPU of its own. What a run says goes to its
-`log.txt`.
+A config may name a variant, as in `configs/rcl_mnist_mp.py:minf`; where a file comes with several, each has a row. What
+follows `--` goes to every run. Runs are commands of their own, `python -m dgjax.main`, in WORKDIR/CONFIG/SEED;
+`--print` shows them and stops, for a cluster's queue. `--jobs` run at once, each on its share of the cores, or on a GPU
+of its own. What a run says goes to its `log.txt`.
 
 The same command goes on where it was stopped: finished runs are not run again, others resume. SIGTERM or Ctrl-C has the
 running ones save and ends with 75; a second Ctrl-C ends them at once. When a run fails, the others go on; it is named
@@ -169,6 +169,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     tables.check(options)
     runs = plan(options.configs, options.seeds, options.workdir, argv[cut + 1:])
+    if not options.group_by and len({config.partition(":")[0] for config in options.configs}) < len(options.configs):
+      options.group_by = "config"
     if options.print:
       print("\n".join(shlex.join(run.command) for run in runs))
       return 0

@@ -1,3 +1,4 @@
+import json
 import os
 import pathlib
 import subprocess
@@ -6,6 +7,7 @@ import sys
 import pytest
 
 from dgjax import config, main
+from dgjax.analysis.results import build, read_runs
 from dgjax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,9 +39,39 @@ def test_all_targets_are_those_that_can_be_one(name, found):
   settings = config.load(str(ROOT / "configs" / "dmg_digits.py"), [f"--config.data.name={name}"])
   if name == "fonts":
     settings.data.characters = "AB"
-  assert main.targets(settings) == found
+  assert main.transfers(settings) == [("", target, target) for target in found]
   settings.target = "one"
-  assert main.targets(settings) == ("one",)
+  assert main.transfers(settings) == [("", "one", "")]
+
+
+def test_each_source_alone_with_each_target():
+  settings = config.load(str(ROOT / "configs" / "dann_digits.py"), ["--config.sources=each"])
+  names = ("plain", "inverted", "colour", "turned")
+  found = main.transfers(settings)
+  assert len(found) == 12 and {(run.sources, run.target) for run in found} == {
+    (a, b) for a in names for b in names if a != b}
+  assert found[0] == ("inverted", "plain", "inverted-to-plain") and len({run.folder for run in found}) == 12
+  settings.target = "colour"
+  assert [run.sources for run in main.transfers(settings)] == ["plain", "inverted", "turned"]
+  settings.sources = "plain,turned"
+  assert main.transfers(settings) == [("plain,turned", "colour", "")]
+
+
+def test_a_source_each_runs_and_the_summary_names_both(tmp_path):
+  """A run of each, what is finished is not run again, and a table with a column each."""
+  arguments = [f"--workdir={tmp_path}", "--config=configs/aggregate_digits.py", "--config.steps=2",
+               "--config.batch_size=16", "--config.sources=each", "--config.target=plain"]
+  first = run(*arguments)
+  assert first.returncode == 0, first.stderr
+  for source in ("inverted", "colour", "turned"):
+    results = json.loads((tmp_path / f"{source}-to-plain" / "results.json").read_text())
+    assert results["sources"] == [source] and results["target"] == "plain"
+    assert f"--config.sources={source} --config.target=plain" in results["command"]
+    assert f"{source}->plain" in first.stdout
+  assert run(*arguments).stdout == first.stdout
+  (table,) = build(read_runs(tmp_path)[0])
+  assert table.columns == ("colour->plain", "inverted->plain", "turned->plain")
+  assert table.mean_label == "mean of 3 of 12"
 
 
 def test_an_error_is_one_line_and_status_1(tmp_path):
@@ -65,7 +97,14 @@ def test_arguments_that_are_not_known(monkeypatch):
 
 
 def test_the_command_of_a_run_can_be_pasted():
-  line = main.command_line("configs/dmg_pacs.py:small", ["--config.target=all", "--config.data.dir=my images"],
-                           pathlib.Path("runs/a"), "photo")
-  assert line == ("python -m dgjax.main --config=configs/dmg_pacs.py:small '--config.data.dir=my images' "
-                  "--config.target=photo --workdir=runs/a")
+  def line(transfer, *overrides):
+    return main.command_line("configs/dmg_pacs.py:small", ["--config.target=all", *overrides], pathlib.Path("runs/a"),
+                             transfer)
+
+  assert line(main.Transfer("", "photo", "photo"), "--config.data.dir=my images") == (
+    "python -m dgjax.main --config=configs/dmg_pacs.py:small '--config.data.dir=my images' --config.target=photo "
+    "--workdir=runs/a")
+  assert line(main.Transfer("", "photo", ""), "--config.sources=") == (
+    "python -m dgjax.main --config=configs/dmg_pacs.py:small --config.sources= --config.target=photo --workdir=runs/a")
+  assert line(main.Transfer("sketch", "photo", "sketch-to-photo"), "--config.sources=each").endswith(
+    "dmg_pacs.py:small --config.sources=sketch --config.target=photo --workdir=runs/a")

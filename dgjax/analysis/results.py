@@ -4,14 +4,17 @@ import dataclasses
 import json
 import math
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dgjax.analysis.summary import column
 from dgjax.config import FREE, flatten
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.reference import Table
 
+FILE = "config"  # to group by: the file and variant that a run's command names
 # Keys in which the runs of one row may differ: what the table is about, and what does not change a run's numbers.
 APART = ("seed", "target", "sources", "data.dir", *FREE)
 
@@ -45,6 +48,23 @@ class Run:
     return value
 
 
+  @property
+  def file(self) -> str:
+    """The config that the run's command names: "rcl_mnist_mp:minf"; "" if it names none."""
+    words = shlex.split(self.results.get("command") or "")
+    path = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
+    return pathlib.PurePath(path).name.replace(".py", "", 1)
+
+  def part(self, key: str) -> Any:
+    """What the run has under a key of `build`'s `group_by`; None if nothing."""
+    return self.file if key == FILE else self.config.get(key)
+
+  @property
+  def column(self) -> str:
+    """The column that the run is of, see `summary.column`."""
+    return column(self.results)
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
   """One method on one target domain.
@@ -73,7 +93,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One method; `cells` has an entry for every column, `mean` is over them, `runs` are (target, seed) -> run."""
+  """One method; `cells` has an entry for every column, `mean` is over them, `runs` are (column, seed) -> run."""
 
   label: str
   cells: Mapping[str, Cell]
@@ -96,7 +116,7 @@ class Results:
     dataset: its name.
     title: what is measured.
     selection: the rule that chose the step.
-    columns: target domains.
+    columns: target domains, with their sources where a run's config names these.
     mean_label: header of the mean column; "" where there is only one target.
     rows: one for each method.
     paper: what the paper columns are from; "" without them.
@@ -143,6 +163,12 @@ def read_runs(directory: pathlib.Path) -> tuple[list[Run], list[pathlib.Path]]:
     more = f", but {len(unfinished)} unfinished: {unfinished[0]}" if unfinished else ""
     raise UserError(f"{directory} holds no finished run (no results.json){more}")
   return runs, unfinished
+
+
+def reported(runs: Sequence[Run]) -> str:
+  """The rule by which all of the runs chose the state that they report; "source_val" where they differ."""
+  rules = {run.results.get("report", {}).get("rule", "source_val") for run in runs}
+  return rules.pop() if len(rules) == 1 else "source_val"
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -205,7 +231,7 @@ def build(
   Args:
     runs: finished runs.
     selection: one of `RULES`.
-    group_by: config keys whose values make rows of their own.
+    group_by: config keys whose values make rows of their own; "config" for the config's file and variant.
     modes: ways of predicting that make rows of their own; () for all that the runs have; None for one row a method, in
       the way that its config names.
     in_domain: accuracy on the sources' test splits instead of the target (modes as if ()).
@@ -219,7 +245,7 @@ def build(
   """
   if selection not in RULES:
     raise UserError(f"no selection rule {selection!r}{nearest(selection, RULES)}")
-  known = set().union(*(run.config for run in runs))
+  known = {FILE}.union(*(run.config for run in runs))
   for key in group_by:
     if key not in known:
       raise UserError(f"--group-by: no run has the config key {key!r}{nearest(key, known)}")
@@ -240,7 +266,7 @@ def build(
     raise UserError(f"table {paper.number} of {paper.paper} has no column for an unseen domain: nothing of it can be "
                     "put beside the runs")
   if paper and not any(table.paper for table in tables):
-    targets = sorted({run.get("target") for run in runs})
+    targets = sorted({run.column for run in runs})
     raise UserError(f"table {paper.number} of {paper.paper} is about {', '.join(paper.domains.values())}; the runs' "
                     f"targets are {', '.join(targets)}")
   return tables
@@ -248,40 +274,52 @@ def build(
 
 def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence[str], modes: Sequence[str],
            in_domain: bool, paper: Table | None) -> Results:
-  columns = tuple(sorted({run.get("target") for run in runs}))
-  domains = set(columns).union(*(run.get("sources") for run in runs))
-  if paper and not any(paper.column_of(column) for column in columns):
-    paper = None
+  columns = tuple(sorted({run.column for run in runs}))
+  complete = False
+  if paper:
+    published = {paper.column_of(name) for name in columns}
+    complete = published == set(paper.domains)
+    if published == {None}:
+      paper = None
   groups: dict[tuple[Any, ...], list[Run]] = {}
   for run in runs:
-    groups.setdefault((run.get("method"), *(run.config.get(key) for key in group_by)), []).append(run)
+    groups.setdefault((run.get("method"), *map(run.part, group_by)), []).append(run)
   rows, notes = [], []
   for key in sorted(groups, key=_sort_key):
-    by_target = {column: _seeds([run for run in groups[key] if run.get("target") == column], column, group_by)
-                 for column in columns}
-    label = ", ".join([key[0], *(f"{name}={value}" for name, value in zip(group_by, key[1:], strict=True)
-                                 if value is not None)])  # None: the method has no such key
+    by_column = {name: _seeds([run for run in groups[key] if run.column == name], name, group_by) for name in columns}
+    parts = dict(zip(group_by, key[1:], strict=True))
+    label = ", ".join([parts.pop(FILE, None) or key[0], *(f"{name}={value}" for name, value in parts.items()
+                                                          if value is not None)])  # None: the method has no such key
     if differ := differing(groups[key]):
       notes.append(f"{label}: the targets' runs differ in {_listed(differ)}")
     for mode in modes:
-      row = _row(f"{label} ({mode})" if mode else label, by_target, selection, mode, in_domain, paper,
-                 complete=len(columns) == len(domains))
+      row = _row(f"{label} ({mode})" if mode else label, by_column, selection, mode, in_domain, paper, complete)
       if any(cell.scores for cell in row.cells.values()):
         rows.append(row)
   measured = "on the sources' test splits, by unseen target" if in_domain else "on the unseen target"
   title = f"{dataset}: accuracy (%) {measured}, mean ± standard error over seeds"
+  every = _possible(runs)
   if len(columns) == 1:
     mean_label = ""
   else:
-    mean_label = "mean" if len(columns) == len(domains) else f"mean of {len(columns)} of {len(domains)}"
+    mean_label = "mean" if len(columns) == every else f"mean of {len(columns)}" + (f" of {every}" if every else "")
   source = f"{paper.paper}, Table {paper.number}: {paper.caption}" if paper else ""
   return Results(dataset, title, selection, columns, mean_label, tuple(rows), source, tuple(notes))
 
 
-def _seeds(runs: Sequence[Run], target: str, group_by: Sequence[str]) -> dict[int, Run]:
+def _possible(runs: Sequence[Run]) -> int:
+  """How many columns there can be: a target for each domain, or with one source a pair each; 0: who knows."""
+  domains = {run.get("target") for run in runs}.union(*(run.get("sources") for run in runs))
+  if not any(run.config.get("sources") for run in runs):
+    return len(domains)
+  pairs = all(run.config.get("sources") and len(run.get("sources")) == 1 for run in runs)
+  return len(domains) * (len(domains) - 1) if pairs else 0
+
+
+def _seeds(runs: Sequence[Run], name: str, group_by: Sequence[str]) -> dict[int, Run]:
   """The runs of one cell by seed, having checked that nothing else differs."""
   if runs and (differ := differing(runs)):
-    raise UserError(f"runs of {runs[0].get('method')} on {target} differ in {_listed(differ)}: "
+    raise UserError(f"runs of {runs[0].get('method')} on {name} differ in {_listed(differ)}: "
                     f"--group-by={','.join([*group_by, next(iter(differ))])} makes rows of them")
   seeds: dict[int, Run] = {}
   for run in runs:
@@ -292,21 +330,21 @@ def _seeds(runs: Sequence[Run], target: str, group_by: Sequence[str]) -> dict[in
   return dict(sorted(seeds.items()))
 
 
-def _row(label: str, by_target: Mapping[str, Mapping[int, Run]], selection: str, mode: str, in_domain: bool,
+def _row(label: str, by_column: Mapping[str, Mapping[int, Run]], selection: str, mode: str, in_domain: bool,
          paper: Table | None, complete: bool) -> Row:
   published = None
   if paper:
-    run = next(run for seeds in by_target.values() for run in seeds.values())
+    run = next(run for seeds in by_column.values() for run in seeds.values())
     published = paper.find_row(run.config, mode or run.config.get("algorithm.prediction", "default"))
   cells = {}
-  for target, seeds in by_target.items():
+  for name, seeds in by_column.items():
     scores = {seed: score(run, selection, mode, in_domain) for seed, run in seeds.items()}
-    column = paper.column_of(target) if paper else None
-    cells[target] = Cell({seed: value for seed, value in scores.items() if value is not None},
-                         paper.cell(published, column) if paper and published and column else None)
+    header = paper.column_of(name) if paper else None
+    cells[name] = Cell({seed: value for seed, value in scores.items() if value is not None},
+                       paper.cell(published, header) if paper and published and header else None)
   whole = paper.cell(published, paper.overall) if paper and published and paper.overall and complete else None
   return Row(label, cells, _mean(list(cells.values())), whole,
-             {(target, seed): run for target, seeds in by_target.items() for seed, run in seeds.items()})
+             {(name, seed): run for name, seeds in by_column.items() for seed, run in seeds.items()})
 
 
 def _mean(cells: Sequence[Cell]) -> tuple[float | None, float | None]:

@@ -16,8 +16,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
                              for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in cells)
 
 
+def column(run: Mapping[str, Any]) -> str:
+  """What a run's accuracy is of: its target, or "source->target" where its config names the sources.
+
+  Args:
+    run: contents of a `results.json`.
+
+  Returns:
+    "webcam", "amazon->webcam" or "amazon+dslr->webcam".
+  """
+  named = run.get("config", {}).get("sources")
+  return f"{'+'.join(run['sources'])}->{run['target']}" if named else run["target"]
+
+
 def summary(runs: Sequence[Mapping[str, Any]]) -> str:
-  """Describes finished runs of one method, one per target.
+  """Describes finished runs of one method, one per target or transfer.
 
   Args:
     runs: contents of their `results.json`.
@@ -28,7 +41,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> str:
   """
   first = runs[0]
   rules = list(first["selection"])
-  rows = [[run["target"], *(run["selection"][rule]["target_accuracy"] for rule in rules),
+  rows = [[column(run), *(run["selection"][rule]["target_accuracy"] for rule in rules),
            run["selection"][rules[0]]["source_accuracy"]] for run in runs]
   if len(runs) > 1:
     rows.append(["mean", *(float(np.mean([row[i] for row in rows])) for i in range(1, len(rows[0])))])
@@ -38,7 +51,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> str:
   for run in runs:
     if matrix := run.get("mask_matrix"):
       parts += ["",
-                f"{run['target']} unseen: accuracy under each source's mask or head (sources: {matrix['split']} split)",
+                f"{column(run)} unseen: accuracy under each source's mask or head (sources: {matrix['split']} split)",
                 table(["chosen", *matrix["domains"]],
                       [[name, *row] for name, row in zip(matrix["masks"], matrix["accuracy"], strict=True)])]
     if overlap := run.get("overlap"):

@@ -1,9 +1,10 @@
 """Tables of results over methods, target domains and seeds, beside the published numbers.
 
-  python -m dgjax.analysis.tables RUNS_DIR [--selection=source_val] [--format=text|markdown|csv|latex]
+  python -m dgjax.analysis.tables RUNS_DIR [--selection=RULE] [--format=text|markdown|csv|latex]
     [--paper=dmg:table2] [--group-by=KEY,...] [--modes=all] [--in-domain] [--commands]
 
-A row is a method, a column the unseen target domain; runs that differ in nothing but the seed are averaged.
+A row is a method, a column the unseen target domain, or "source->target" where a run's config names its sources; runs
+that differ in nothing but the seed are averaged.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dgjax.analysis.rendering import FORMATS, commands, render
-from dgjax.analysis.results import build, read_runs
+from dgjax.analysis.results import build, read_runs, reported
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.reference import Table, find_table
@@ -29,10 +30,12 @@ class Parser(argparse.ArgumentParser):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the options that say what of the runs is shown and how."""
-  parser.add_argument("--selection", default="source_val", help=f"which step counts: {', '.join(RULES)}")
+  parser.add_argument("--selection", default="", help=f"which step counts: {', '.join(RULES)}; default: what the runs "
+                                                      "report, or source_val where they differ")
   parser.add_argument("--format", default="text", help=", ".join(FORMATS))
   parser.add_argument("--paper", default="", help="published numbers beside ours, such as dmg:table2")
-  parser.add_argument("--group-by", default="", metavar="KEY,...", help="config keys with a row for every value")
+  parser.add_argument("--group-by", default="", metavar="KEY,...",
+                      help="config keys with a row for every value; config: a row for every file and variant")
   parser.add_argument("--modes", default=None, metavar="MODE,...",
                       help="ways of predicting that get rows of their own, such as pred_ens,mask_ens; all: every one")
   parser.add_argument("--in-domain", action="store_true", help="accuracy on the sources' test splits")
@@ -48,9 +51,9 @@ def check(options: argparse.Namespace) -> Table | None:
   Raises:
     UserError: an unknown name, or options that do not go together.
   """
-  for what, name, known in (("selection rule", options.selection, RULES), ("format", options.format, FORMATS)):
+  for what, name, known in (("selection rule", options.selection, ("", *RULES)), ("format", options.format, FORMATS)):
     if name not in known:
-      raise UserError(f"no {what} {name!r}{nearest(name, known)}")
+      raise UserError(f"no {what} {name!r}{nearest(name, filter(None, known))}")
   if options.format == "csv" and options.commands:
     raise UserError("--commands does not go with --format=csv: use another format")
   return find_table(*options.paper.partition(":")[::2]) if options.paper else None
@@ -69,9 +72,9 @@ def show(folder: pathlib.Path, options: argparse.Namespace) -> None:
   paper = check(options)
   runs, unfinished = read_runs(folder)
   modes = None if options.modes is None else () if options.modes == "all" else options.modes.split(",")
-  for i, table in enumerate(build(
-      runs, selection=options.selection, group_by=options.group_by.split(",") if options.group_by else (), modes=modes,
-      in_domain=options.in_domain, paper=paper)):
+  group_by = options.group_by.split(",") if options.group_by else ()
+  for i, table in enumerate(build(runs, selection=options.selection or reported(runs), group_by=group_by, modes=modes,
+                                  in_domain=options.in_domain, paper=paper)):
     print("\n" * (i > 0) + render(table, options.format))
     if options.commands:
       lines = commands(table).splitlines()

@@ -32,6 +32,8 @@ MODULES = (
 )
 
 _OFFICE = ("A->W", "D->W", "W->D", "A->D", "D->A", "W->A", "Avg")
+_NAMES = {"A": "amazon", "D": "dslr", "W": "webcam"}
+_TRANSFERS = {f"{a}->{b}": f"{_NAMES[a]}->{_NAMES[b]}" for a in _NAMES for b in _NAMES if a != b}
 _VISDA = ("aero", "bicycle", "bus", "car", "horse", "knife", "motor", "person", "plant", "skate", "train", "truck",
           "Avg")
 
@@ -72,8 +74,9 @@ ResNet-50 | Target without | 0.41 6.51 2.00 3.52 6.44 3.93 3.80
 """
 
 TABLES = {
-    "1": Table("wemnet", "1", "accuracy (%) on Office-31", _OFFICE, parse(_TABLE_1), {}, "Avg", METHODS),
+    "1": Table("wemnet", "1", "accuracy (%) on Office-31", _OFFICE, parse(_TABLE_1), _TRANSFERS, "Avg", METHODS),
     "2": Table("wemnet", "2", "accuracy (%) by class on VisDA-2017", _VISDA, parse(_TABLE_2), {}, "Avg", METHODS),
-    "3": Table("wemnet", "3", "accuracy (%) on Office-31 of each module", _OFFICE, parse(_TABLE_3), {}, "Avg", MODULES),
+    "3": Table("wemnet", "3", "accuracy (%) on Office-31 of each module", _OFFICE, parse(_TABLE_3), _TRANSFERS, "Avg",
+               MODULES),
     "4": Table("wemnet", "4", "domain error on Office-31 after 10 epochs", _OFFICE, parse(_TABLE_4), {}, "Avg"),
 }

@@ -1,7 +1,7 @@
 import numpy as np
 
 from dgjax.analysis.overlap import overlap_report
-from dgjax.analysis.summary import summary
+from dgjax.analysis.summary import column, summary
 
 DOMAINS = ("art", "photo")
 
@@ -34,3 +34,11 @@ def test_summary_shows_the_mask_matrix_and_the_overlap():
 def test_summary_of_a_single_source_has_no_overlap():
   lines = summary([run("sketch", 0.5, np.array([[0.9, 0.1]]))]).splitlines()
   assert lines[-1].split()[:3] == ["all", "-", "50.0"]
+
+
+def test_a_run_whose_sources_were_named_tells_them():
+  one = {**run("webcam", 0.5), "config": {"sources": "amazon"}, "sources": ["amazon"]}
+  two = {**run("webcam", 0.6), "config": {"sources": "amazon,dslr"}, "sources": ["amazon", "dslr"]}
+  rest = {**run("webcam", 0.6), "config": {"sources": ""}, "sources": ["amazon", "dslr"]}
+  assert [column(results) for results in (one, two, rest)] == ["amazon->webcam", "amazon+dslr->webcam", "webcam"]
+  assert summary([one]).splitlines()[-1].split()[0] == "amazon->webcam"

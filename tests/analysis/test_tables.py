@@ -106,6 +106,20 @@ def test_rules_choose_other_numbers(runs, capsys):
   assert "uses target labels" in out and "70.00" in out.splitlines()[3]
 
 
+def test_the_rule_is_the_one_that_the_runs_report(tmp_path, capsys):
+  for i, rule in enumerate(("last", "last", "source_val")):
+    write(tmp_path / str(i), seed=i)
+    results = json.loads((tmp_path / str(i) / "results.json").read_text())
+    results["report"]["rule"] = rule
+    (tmp_path / str(i) / "results.json").write_text(json.dumps(results))
+  assert "step chosen by source_val" in printed(capsys, tmp_path)[1]
+  assert "step chosen by source_val" in printed(capsys, tmp_path / "2")[1]
+  (tmp_path / "2" / "results.json").unlink()
+  out = printed(capsys, tmp_path)[1]
+  assert "step chosen by last" in out and "60.00 ± 0.00" in out
+  assert "70.00" in printed(capsys, tmp_path, "--selection=source_val")[1]
+
+
 def test_other_formats(runs):
   (table,) = build(runs, paper=reference.find_table("dmg", "2"))
   markdown = rendering.render(table, "markdown").split("\n\n")[1].splitlines()
@@ -180,6 +194,37 @@ def test_rows_of_a_sweep_are_compared_with_the_papers_own(tmp_path):
   assert [(row.label, row.cells["grey"].paper) for row in table.rows] == [
     ("aggregate", 26.0), ("rcl, algorithm.margin=0.5", None), ("rcl, algorithm.margin=0.9", 68.2),
     ("rcl, algorithm.margin=inf", 89.9)]
+
+
+def test_configs_make_rows_named_by_file_and_variant(tmp_path):
+  for name, accuracy in (("dmg_pacs.py:resnet50", 0.5), ("dmg_pacs.py", 0.7)):
+    folder = tmp_path / name
+    write(folder, accuracy=accuracy, algorithm__overlap_weight=accuracy)
+    results = json.loads((folder / "results.json").read_text())
+    results["command"] = f"python -m dgjax.main '--config=my configs/{name}' --config.seed=0"
+    (folder / "results.json").write_text(json.dumps(results))
+  (table,) = build(tmp_path, group_by=["config"])
+  assert [(row.label, row.cells["sketch"].mean) for row in table.rows] == [("dmg_pacs", 70), ("dmg_pacs:resnet50", 50)]
+  (table,) = build(tmp_path, group_by=["algorithm.overlap_weight", "config"], modes=["pred_ens"])
+  assert table.rows[0].label == "dmg_pacs:resnet50, algorithm.overlap_weight=0.5 (pred_ens)"
+
+
+def test_single_sources_have_columns_of_their_own(tmp_path):
+  names = ("amazon", "dslr", "webcam")
+  settings = {"algorithm__base": "dann", "algorithm__dim": True, "algorithm__sem": True, "model__name": "resnet50"}
+  for source in names:
+    for target in names:
+      if source != target:
+        write(tmp_path / f"{source}-to-{target}", "wemnet", target, dataset="office31", domains=(source, target),
+              sources=source, **settings)
+  (table,) = build(tmp_path, paper=reference.find_table("wemnet", "1"))
+  assert len(table.columns) == 6 and table.mean_label == "mean"
+  (row,) = table.rows
+  assert row.cells["amazon->webcam"].paper == 93.7 and row.cells["webcam->amazon"].paper == 69.2
+  assert row.mean_paper == 87.1 and row.mean[0] == pytest.approx(70)
+  (tmp_path / "dslr-to-amazon" / "results.json").unlink()
+  (table,) = build(tmp_path, paper=reference.find_table("wemnet", "1"))
+  assert table.mean_label == "mean of 5 of 6" and table.rows[0].mean_paper is None
 
 
 def test_sgd_is_compared_with_the_papers_sgd(tmp_path):
@@ -260,7 +305,7 @@ def one(folder):
     (one, ["--modes=all", "--selection=last"], "in every mode at the step of source_val: --selection=source_val"),
     (one, ["--in-domain"], "keeps no test split of it apart from training"),
     (one, ["--paper=dmg:table9"], "dmg has no table 'table9' (known: 1, 2"),
-    (one, ["--paper=wemnet:1"], "table 1 of wemnet has no column for an unseen domain"),
+    (one, ["--paper=wemnet:2"], "table 2 of wemnet has no column for an unseen domain"),
     (one, ["--paper=resnet"], "no published numbers of 'resnet'"),
     (one, ["--format=csv", "--commands"], "--commands does not go with --format=csv"),
     (one, ["--colour"], "unrecognized arguments: --colour"),

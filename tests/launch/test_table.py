@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -133,6 +134,18 @@ def test_a_table_of_real_runs_goes_on(tmp_path):
   again = command(*arguments)
   assert again.stdout == first.stdout
   assert "is finished" in (tmp_path / "aggregate_digits" / "0" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("arguments, group_by", [
+    (["rcl_mnist_mp.py", "rcl_mnist_mp.py:minf"], "config"), (["rcl_mnist_mp.py", "rsc_mnist_mp.py"], ""),
+    (["rcl_mnist_mp.py", "rcl_mnist_mp.py:minf", "--group-by=algorithm.margin"], "algorithm.margin"),
+])
+def test_variants_of_one_file_have_rows_of_their_own(arguments, group_by, tmp_path, monkeypatch):
+  shown = []
+  monkeypatch.setattr(table, "Queue", lambda runs, where: types.SimpleNamespace(work=lambda: [0] * len(runs)))
+  monkeypatch.setattr(table.tables, "show", lambda folder, options: shown.append(options.group_by))
+  named = [argument if argument.startswith("--") else str(ROOT / "configs" / argument) for argument in arguments]
+  assert table.main([*named, f"--workdir={tmp_path}"]) == 0 and shown == [group_by]
 
 
 def test_printing_and_mistakes(tmp_path):

@@ -47,7 +47,6 @@ class Run:
       value = value[key]
     return value
 
-
   @property
   def file(self) -> str:
     """The config that the run's command names: "rcl_mnist_mp:minf"; "" if it names none."""

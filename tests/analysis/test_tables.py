@@ -186,7 +186,7 @@ def test_group_by_makes_rows_of_a_sweep(tmp_path):
 
 def test_rows_of_a_sweep_are_compared_with_the_papers_own(tmp_path):
   options = {"dataset": "mnist_mp", "target": "grey", "domains": ("coloured", "grey"), "model__name": "mnistnet",
-             "early_stop": 0.0}
+             "data__name": "mnist_mp", "early_stop": 0.0}
   for margin in (0.5, 0.9, math.inf):
     write(tmp_path / str(margin), "rcl", algorithm__margin=margin, **options)
   write(tmp_path / "aggregate", "aggregate", **options)

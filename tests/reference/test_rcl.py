@@ -58,7 +58,7 @@ def test_runs_that_stop_early_have_rows_of_their_own(method):
 @pytest.mark.parametrize("config, override", [
     ("rcl", "algorithm.margin=0.5"), ("rcl:minf", "early_stop=0.95"), ("jigsaw", "early_stop=0.9"),
     ("channel_dropout:covariance", "algorithm.orthogonality_weight=1.0"), ("rsc", "early_stop=0.95"),
-    ("rcl", "model.name=lenet3"),
+    ("rcl", "model.name=lenet3"), ("rcl", "data.name=digits_mp"),
 ])
 def test_what_the_paper_did_not_measure_has_no_row(config, override):
   name, colon, variant = config.partition(":")

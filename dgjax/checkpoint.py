@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import grain
@@ -9,7 +10,21 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-SELECTED = "selected"  # metric under which orbax ranks: the step, where an evaluation was the best so far
+
+class _Best(policies.PreservationPolicy):
+  """Preserves the checkpoint of one step, that of the best evaluation so far.
+
+  Orbax could rank checkpoints by a metric saved with each. But a run that is stopped in the middle of an evaluation
+  saves before its outcome is known; the restart finds it out, and then that checkpoint may be the best.
+  """
+
+  step: int | None = None
+
+  def should_preserve(self, checkpoints: Sequence[policies.PolicyCheckpointInfo], *,
+                      context: policies.PreservationContext) -> Sequence[bool]:
+    """Whether to preserve each."""
+    del context
+    return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
 class _Manager(ocp.CheckpointManager):
@@ -32,12 +47,10 @@ class Checkpoints:
 
   def __init__(self, directory: pathlib.Path):
     """Opens `directory`, made if absent; orbax needs it absolute."""
-    rank = lambda metrics: metrics[SELECTED]  # noqa: E731
-    keep = policies.AnyPreservationPolicy([
-        policies.LatestN(1), policies.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)])
-    self._manager = _Manager(
-        directory.absolute(),
-        options=ocp.CheckpointManagerOptions(preservation_policy=keep, best_fn=rank, cleanup_tmp_directories=True))
+    self._best = _Best()
+    self._manager = _Manager(directory.absolute(), options=ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), self._best]),
+        cleanup_tmp_directories=True))
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -51,21 +64,23 @@ class Checkpoints:
     """Step of the newest checkpoint."""
     return self._manager.latest_step()
 
-  def save(self, step: int, state: Any, iterator: Any, progress: dict[str, Any], best: bool = False) -> None:
-    """Saves in the background; does nothing where `step` is saved already.
+  def save(self, step: int, state: Any, iterator: Any, progress: dict[str, Any],
+           best: int | None = None) -> None:
+    """Saves in the background, and deletes all but this and the best; does nothing where `step` is saved already.
 
     Args:
       step: updates done.
       state: a pytree of arrays; it may be donated as soon as this returns.
       iterator: grain iterator, saved with its position.
       progress: JSON-able; the rest that a restart must know.
-      best: whether this is the best so far, to be kept until a better one comes.
+      best: the step of the best evaluation so far, this one or an earlier one; None before the first.
     """
     if step in self._manager.all_steps():
       return
     # A copy of its own: on a CPU the background write would otherwise read buffers that the next update overwrites.
     state = jax.block_until_ready(jax.tree.map(lambda x: x.copy(), state))
-    self._manager.save(step, metrics={SELECTED: float(step if best else -1)}, args=ocp.args.Composite(
+    self._best.step = best
+    self._manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator),
         progress=ocp.args.JsonSave(progress)))
 

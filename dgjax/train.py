@@ -101,10 +101,10 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
           val, target = evaluate(evaluator, algorithm, state, splits)
           selection = rules.update(selection, step, val, target)
           record_evaluation(recorder, algorithm, state, splits, step, val, target)
-          best = selection["source_val"]["step"] == step
-          checkpoints.save(step, state, iterator, {"selection": selection, "backend": layout.operations}, best=best)
+          best = selection["source_val"]["step"]
+          checkpoints.save(step, state, iterator, {"selection": selection, "backend": layout.operations}, best)
           log.info("step %d: source val %.4f, %s test %.4f%s", step, rules.source_accuracy(val), config.target, target,
-                   " (best)" if best else "")
+                   " (best)" if best == step else "")
           clock, since = time.perf_counter(), step
         if step == total or reached(selection, step, config.early_stop):
           break
@@ -123,7 +123,8 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
           clock, since = now, step
     except Preempted:
       recorder.flush()
-      checkpoints.save(step, state, iterator, {"selection": selection, "backend": layout.operations})
+      best = selection.get("source_val", {}).get("step")
+      checkpoints.save(step, state, iterator, {"selection": selection, "backend": layout.operations}, best)
       log.info("stopped and saved at step %d; the same command goes on from there", step)
       raise
     finally:

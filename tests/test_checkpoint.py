@@ -18,14 +18,24 @@ def iterator():
 
 def test_keeps_the_newest_and_the_best(tmp_path, iterator):
   with Checkpoints(tmp_path) as checkpoints:
-    for step, best in [(1, True), (2, True), (3, False), (4, False)]:
+    for step, best in [(1, 1), (2, 2), (3, 2), (4, 2)]:
       next(iterator)
-      checkpoints.save(step, state(step), iterator, {"step": step}, best=best)
+      checkpoints.save(step, state(step), iterator, {"step": step}, best)
   assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 4]
   with Checkpoints(tmp_path) as checkpoints:  # a restart keeps them too
-    checkpoints.save(5, state(5), iterator, {}, best=False)
+    checkpoints.save(5, state(5), iterator, {}, best=2)
     np.testing.assert_array_equal(checkpoints.restore_state(2, state(0))["w"], np.full(3, 2.0))
   assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 5]
+
+
+def test_the_best_may_be_one_saved_before_that_was_known(tmp_path, iterator):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, state(1), iterator, {}, best=1)
+    checkpoints.save(2, state(2), iterator, {}, best=1)  # stopped while it was being evaluated
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(2, state(2), iterator, {}, best=2)  # evaluated after all
+    checkpoints.save(3, state(3), iterator, {}, best=2)
+  assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 3]
 
 
 def test_restores_state_key_position_and_progress(tmp_path, iterator):

@@ -131,6 +131,25 @@ def test_training_ends_early_where_validation_is_good_enough(tmp_path):
   assert not train.reached({"last": {"step": 3, "source_accuracy": 0.99}}, 3, 0.0)
 
 
+def test_the_best_checkpoint_stays_where_its_evaluation_was_stopped(tmp_path, monkeypatch):
+  accuracies = {2: 0.9, 4: 0.8, 6: 0.7}
+  stops = [2]  # the evaluation that is stopped once; the restart finds out that it was the best
+
+  def evaluate(evaluator, algorithm, state, splits):
+    step = int(state.step)
+    if step in stops:
+      stops.remove(step)
+      raise train.Preempted
+    return dict.fromkeys(("inverted", "colour", "turned"), accuracies[step]), 0.5
+
+  monkeypatch.setattr(train, "evaluate", evaluate)
+  with pytest.raises(train.Preempted):
+    train.run(settings("--config.eval_every=2"), tmp_path)
+  results = train.run(settings("--config.eval_every=2"), tmp_path)
+  assert results["report"] == {"rule": "source_val", "step": 2}
+  assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "6"]
+
+
 def test_a_checkpoint_of_another_backend_is_noted(tmp_path, monkeypatch, caplog):
   def stop(*_):
     raise train.Preempted

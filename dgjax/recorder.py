@@ -15,14 +15,21 @@ from dgjax.errors import UserError
 class Recorder:
   """Writes metrics on process 0; metrics of training steps stay on the device until `flush`."""
 
-  def __init__(self, folder: pathlib.Path, step: int):
-    """Opens the record of a run that stands at `step`; lines of later steps, which will come again, are dropped."""
+  def __init__(self, folder: pathlib.Path, step: int, evaluated: bool = True):
+    """Opens the record of a run; lines that will come again are dropped.
+
+    Args:
+      folder: of the run.
+      step: where it stands; later steps will come again.
+      evaluated: whether the checkpoint knows of that step's evaluation; else that will come again, too.
+    """
     self._pending: list[tuple[int, Mapping[str, jax.Array]]] = []
     self._writes = jax.process_index() == 0
     if not self._writes:
       return
     path = folder / "metrics.jsonl"
-    kept = [line for line in read_lines(path) if line["step"] <= step]
+    kept = [line for line in read_lines(path) if line["step"] < step or
+            (line["step"] == step and (evaluated or not any(key.startswith("val/") for key in line)))]
     partial = path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
     partial.replace(path)

@@ -85,7 +85,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
       if progress["backend"] != layout.operations:
         log.warning("the checkpoint was made with %s operations and this goes on with %s: the numbers will differ by "
                     "rounding from an uninterrupted run", progress["backend"], layout.operations)
-    recorder = Recorder(workdir, step)
+    recorder = Recorder(workdir, step, evaluated(selection, step))
     evaluator = Evaluator(algorithm, layout, prepare, pause=stop.check)
     splits = Splits(config, dataset, sources, layout.mesh.size)
     bar = tqdm.tqdm(total=total * config.batch_size, initial=step * config.batch_size, unit=" examples",
@@ -95,8 +95,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
     try:
       while True:
         # An evaluation comes before the save that holds its outcome, and a restart finds out here what is still due.
-        evaluated = selection.get("last", {}).get("step") == step
-        if due(step, total, config.eval_every, stream.steps_per_epoch) and not evaluated:
+        if due(step, total, config.eval_every, stream.steps_per_epoch) and not evaluated(selection, step):
           recorder.flush()
           val, target = evaluate(evaluator, algorithm, state, splits)
           selection = rules.update(selection, step, val, target)
@@ -264,10 +263,14 @@ def due(step: int, total: int, every: int, steps_per_epoch: float) -> bool:
   return math.floor(step / steps_per_epoch) > math.floor((step - 1) / steps_per_epoch) and step > 0
 
 
+def evaluated(selection: Mapping[str, Any], step: int) -> bool:
+  """Whether `step`'s evaluation is among those that a selection was made of."""
+  return bool(selection) and selection["last"]["step"] == step
+
+
 def reached(selection: Mapping[str, Any], step: int, threshold: float) -> bool:
   """Whether the evaluation at `step` was so good that training ends early; a threshold of 0 never is."""
-  last = selection.get("last")
-  return threshold > 0 and last is not None and last["step"] == step and last["source_accuracy"] >= threshold
+  return threshold > 0 and evaluated(selection, step) and selection["last"]["source_accuracy"] >= threshold
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,15 @@ def test_a_resumed_run_drops_what_comes_again_and_a_line_cut_short(tmp_path):
   assert read_lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}, {"step": 4, "x": 1.0}]
 
 
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_an_evaluation_that_the_checkpoint_does_not_know_of_comes_again(tmp_path, evaluated):
+  path = tmp_path / "metrics.jsonl"
+  lines = [{"step": 2, "val/a/accuracy": 0.5}, {"step": 4, "train/loss": 1.0}, {"step": 4, "val/a/accuracy": 0.75}]
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+  Recorder(tmp_path, 4, evaluated).close()
+  assert read_lines(path) == (lines if evaluated else lines[:2])
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, bad):
   recorder = Recorder(tmp_path, 0)

@@ -2,7 +2,7 @@
 
   python -m dgjax.main --config=configs/m3sda_digit_five.py --config.data.dir=FOLDER
 
-FOLDER holds MNIST's IDX files at least. Variants: none, `drt` (dynamic residuals), `small` (for a CPU).
+FOLDER holds MNIST's IDX files at least. Variants: none, `drt` (dynamic residuals), `small` and `small_drt` (for a CPU).
 """
 
 from ml_collections import ConfigDict

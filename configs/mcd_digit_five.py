@@ -2,8 +2,8 @@
 
   python -m dgjax.main --config=configs/mcd_digit_five.py --config.data.dir=FOLDER
 
-FOLDER holds MNIST's IDX files at least. Variants: none, `drt` (dynamic residuals), `small` (for a CPU); for the step in
-one of DRT's released code see `configs/drt_digit_five.py:static`.
+FOLDER holds MNIST's IDX files at least. Variants: none, `drt` (dynamic residuals), `small` and `small_drt` (for a CPU);
+for the step in one of DRT's released code see `configs/drt_digit_five.py:static`.
 """
 
 from ml_collections import ConfigDict

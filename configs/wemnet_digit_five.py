@@ -2,8 +2,8 @@
 
   python -m dgjax.main --config=configs/wemnet_digit_five.py --config.data.dir=FOLDER
 
-FOLDER holds MNIST's IDX files at least. Variants: none, `drt` (dynamic residuals), `small` (for a CPU); on MSTN with
-`--config.algorithm.base=mstn`.
+FOLDER holds MNIST's IDX files at least. Variants: none (on DANN), `mstn` (on MSTN), `drt` (dynamic residuals),
+`small`, `small_mstn` and `small_drt` (for a CPU).
 """
 
 from ml_collections import ConfigDict
@@ -13,4 +13,7 @@ from dgjax import recipes
 
 def get_config(variant: str | None = None) -> ConfigDict:
   """The config of a variant; see above."""
-  return recipes.digit_five(variant, algorithm="wemnet")
+  c = recipes.digit_five(variant, algorithm="wemnet", variants={"mstn": {}, "small_mstn": {}})
+  if variant and variant.endswith("mstn"):
+    c.algorithm.base = "mstn"
+  return c

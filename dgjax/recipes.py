@@ -304,17 +304,18 @@ def digit_five(variant: str | None, *, algorithm: str,
   heads have a hidden layer each, as in its code. Schedules of the losses are over the whole run.
 
   Args:
-    variant: "", "drt" (every convolution dynamic, K = 4), a key of `variants`; or "small" (ours, for a CPU): a quarter
-      of the widths, 2,000 images a domain, Adam at 1e-3, 10 epochs.
+    variant: "", "drt" (every convolution dynamic, K = 4), or a key of `variants`; or "small" (ours, for a CPU), alone
+      or as in "small_drt": a quarter of the widths, 2,000 images a domain, Adam at 1e-3, 10 epochs.
     algorithm: a method.
-    variants: further ones -> settings of the network.
+    variants: further ones -> settings of the network; small if so named.
 
   Raises:
     UserError: there is no such variant.
   """
-  chosen = config.variant(variant, {"": {}, "drt": DRT_VARIANTS[""], "small": {}} | (variants or {}))
-  c = config.default(algorithm=algorithm, model="digitnet_small" if variant == "small" else "digitnet",
-                     data="digit_five")
+  known = {"": {}, "drt": DRT_VARIANTS[""], "small": {}, "small_drt": DRT_VARIANTS[""]}
+  chosen = config.variant(variant, known | (variants or {}))
+  small = (variant or "").startswith("small")
+  c = config.default(algorithm=algorithm, model="digitnet_small" if small else "digitnet", data="digit_five")
   c.model.update(chosen)
   c.report = "last"  # of source only as of the methods that adapt
   c.epochs, c.batch_size = 300, 128
@@ -323,7 +324,7 @@ def digit_five(variant: str | None, *, algorithm: str,
   if algorithm == "mcd":
     c.algorithm.head = "fc2"
   _ramps_over_the_run(c)
-  if variant == "small":
+  if small:
     c.data.per_domain, c.data.rendered = 2_000, (2_000, 2_000)
     c.epochs, c.batch_size = 10, 64
     c.optimizer.name, c.optimizer.learning_rate, c.optimizer.weight_decay = "adam", 1e-3, 1e-5

@@ -1,9 +1,9 @@
-"""M3SDA-beta on PACS, from three domains to the fourth, with dmg.txt's settings (section 7.5).
+"""M3SDA-beta on PACS, each domain in turn the unlabelled target of the three others.
 
   python -m dgjax.main --config=configs/m3sda_pacs.py --config.data.dir=FOLDER \
     --config.model.weights=resnet18.safetensors
 
-Variants: none (ResNet-18), `resnet50`, `alexnet`, `small` (96 pixels).
+Variants: none (ResNet-18), `resnet50`, `small` (96 pixels).
 """
 
 from ml_collections import ConfigDict
@@ -13,4 +13,4 @@ from dgjax import recipes
 
 def get_config(variant: str | None = None) -> ConfigDict:
   """The config of a variant; see above."""
-  return recipes.dmg_paper(variant, algorithm="m3sda", data="pacs")
+  return recipes.pacs_adaptation(variant, algorithm="m3sda")

@@ -110,9 +110,13 @@ class Parallel:
     return NamedSharding(self.mesh, PartitionSpec(AXIS))
 
   @property
-  def operations(self) -> str:
-    """Whose convolutions and products are in use: "native" (oneDNN's, which serve one CPU device alone) or "xla"."""
-    return ops.backend() if self.mesh.size == 1 else "xla"
+  def arithmetic(self) -> dict[str, Any]:
+    """What rounding depends on: two runs that differ in it differ in their last digits, and later in more.
+
+    `backend` is whose convolutions and products are in use, "native" (oneDNN's, which serve one CPU device alone) or
+    "xla"; `threads` is `ops.threads`.
+    """
+    return {"backend": ops.backend() if self.mesh.size == 1 else "xla", "threads": ops.threads()}
 
   def place(self, batch: Mapping[str, Any]) -> Batch:
     """Lays this process's rows of a batch, NumPy arrays, onto its devices, as rows of the global batch."""

@@ -82,9 +82,10 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
       state, progress = checkpoints.restore(step, state, iterator)
       selection = progress["selection"]
       log.info("resumed from step %d of %d", step, total)
-      if progress["backend"] != layout.operations:
-        log.warning("the checkpoint was made with %s operations and this goes on with %s: the numbers will differ by "
-                    "rounding from an uninterrupted run", progress["backend"], layout.operations)
+      if changed := differences(progress["arithmetic"], layout.arithmetic):
+        log.warning("this goes on with another arithmetic than the checkpoint's (%s): the numbers will differ by "
+                    "rounding from an uninterrupted run. NPROC=N sets the threads, DGJAX_CPU_BACKEND=NAME the backend",
+                    "; ".join(changed))
     recorder = Recorder(workdir, step, evaluated(selection, step))
     evaluator = Evaluator(algorithm, layout, prepare, pause=stop.check)
     splits = Splits(config, dataset, sources, layout.mesh.size)
@@ -92,6 +93,11 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
                     unit_scale=True, disable=None if rank == 0 else True)
     clock, since = time.perf_counter(), step
     metrics: dict[str, jax.Array] = {}
+
+    def save() -> None:
+      best = selection.get("source_val", {}).get("step")
+      checkpoints.save(step, state, iterator, {"selection": selection, "arithmetic": layout.arithmetic}, best)
+
     try:
       while True:
         # An evaluation comes before the save that holds its outcome, and a restart finds out here what is still due.
@@ -100,10 +106,9 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
           val, target = evaluate(evaluator, algorithm, state, splits)
           selection = rules.update(selection, step, val, target)
           record_evaluation(recorder, algorithm, state, splits, step, val, target)
-          best = selection["source_val"]["step"]
-          checkpoints.save(step, state, iterator, {"selection": selection, "backend": layout.operations}, best)
+          save()
           log.info("step %d: source val %.4f, %s test %.4f%s", step, rules.source_accuracy(val), config.target, target,
-                   " (best)" if best == step else "")
+                   " (best)" if selection["source_val"]["step"] == step else "")
           clock, since = time.perf_counter(), step
         if step == total or reached(selection, step, config.early_stop):
           break
@@ -122,8 +127,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
           clock, since = now, step
     except Preempted:
       recorder.flush()
-      best = selection.get("source_val", {}).get("step")
-      checkpoints.save(step, state, iterator, {"selection": selection, "backend": layout.operations}, best)
+      save()
       log.info("stopped and saved at step %d; the same command goes on from there", step)
       raise
     finally:
@@ -139,7 +143,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
              "sources": list(sources), "groups": list(dataset.groups or ()), "target": config.target,
              "seed": config.seed, "step": step, "selection": selection,
              "report": {"rule": config.report, "step": chosen}, **report,
-             "platform": jax.devices()[0].device_kind, "devices": layout.mesh.size, "backend": layout.operations}
+             "platform": jax.devices()[0].device_kind, "devices": layout.mesh.size, **layout.arithmetic}
   if rank == 0:
     for name, arrays in algorithm.arrays(host(state)).items():
       np.savez(workdir / f"{name}.npz", allow_pickle=False, **arrays)

@@ -6,7 +6,8 @@
 A config may name a variant, as in `configs/rcl_mnist_mp.py:minf`; where a file comes with several, each has a row. What
 follows `--` goes to every run. Runs are commands of their own, `python -m dgjax.main`, in WORKDIR/CONFIG/SEED;
 `--print` shows them and stops, for a cluster's queue. `--jobs` run at once, each on its share of the cores, or on a GPU
-of its own. What a run says goes to its `log.txt`.
+of its own. What a run says goes to its `log.txt`. On a CPU the number of cores decides the last digits of a run, and so
+its scatter: for the same numbers, give the same `--jobs` on the same cores, or set NPROC to the cores of a run.
 
 The same command goes on where it was stopped: finished runs are not run again, others resume. SIGTERM or Ctrl-C has the
 running ones save and ends with 75; a second Ctrl-C ends them at once. When a run fails, the others go on; it is named

@@ -19,12 +19,14 @@ STEPS = 40
 # Runs the command, and sends itself a signal at a point: at a training step, while a checkpoint is being written, or in
 # the middle of an evaluation.
 CHILD = """
-import os, sys
+import os, signal, sys
+if cores := os.environ.get("CORES"):
+  os.sched_setaffinity(0, map(int, cores.split(",")))
 from dgjax import main, train
 
 point, step, number = sys.argv.pop(1).split(":")
 step, number = int(step), int(number)
-stop = lambda: os.kill(os.getpid(), number)
+stop = lambda: signal.raise_signal(number)  # to this thread: another would let this one go on for a while
 
 if point == "step":
   original = train.Recorder.train
@@ -50,12 +52,12 @@ main.console()
 """
 
 
-def run(workdir, point="none:0:0"):
+def run(workdir, point="none:0:0", steps=STEPS, **variables):
   arguments = ["--config=configs/dmg_digits.py", f"--workdir={workdir}", "--config.target=plain",
-               f"--config.steps={STEPS}", "--config.eval_every=10", "--config.log_every=4", "--config.batch_size=16"]
+               f"--config.steps={steps}", "--config.eval_every=10", "--config.log_every=4", "--config.batch_size=16"]
   environment = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": f"{os.environ['DGJAX_CACHE']}/resume-xla"}
-  return subprocess.run([sys.executable, "-c", CHILD, point, *arguments], cwd=ROOT, env=environment, text=True,
-                        capture_output=True, check=False)
+  return subprocess.run([sys.executable, "-c", CHILD, point, *arguments], cwd=ROOT, env=environment | variables,
+                        text=True, capture_output=True, check=False)
 
 
 def final_state(workdir):
@@ -97,3 +99,18 @@ def test_a_stopped_run_says_so_and_saves_at_once(tmp_path):
   assert result.returncode == 75
   assert "stopped and saved at step 3" in result.stderr
   assert (tmp_path / "checkpoints" / "3").is_dir()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_number_of_threads_decides_the_bits_and_can_be_set(tmp_path):
+  one, two, *_ = sorted(os.sched_getaffinity(0))
+  runs = {"one core": {"CORES": f"{one}"}, "two cores": {"CORES": f"{one},{two}"},
+          "two threads on one": {"CORES": f"{one}", "NPROC": "2"},
+          "one thread on two": {"CORES": f"{one},{two}", "NPROC": "1"}}
+  records = {}
+  for name, settings in runs.items():
+    result = run(tmp_path / name, steps=10, **settings)
+    assert result.returncode == 0, result.stderr
+    records[name] = record(tmp_path / name)
+    assert json.loads((tmp_path / name / "results.json").read_text())["threads"] == (2 if "two" in name[:3] else 1)
+  assert records["two threads on one"] == records["two cores"] != records["one core"] == records["one thread on two"]

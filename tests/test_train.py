@@ -150,7 +150,7 @@ def test_the_best_checkpoint_stays_where_its_evaluation_was_stopped(tmp_path, mo
   assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "6"]
 
 
-def test_a_checkpoint_of_another_backend_is_noted(tmp_path, monkeypatch, caplog):
+def test_a_checkpoint_of_another_arithmetic_is_noted(tmp_path, monkeypatch, caplog):
   def stop(*_):
     raise train.Preempted
 
@@ -158,11 +158,15 @@ def test_a_checkpoint_of_another_backend_is_noted(tmp_path, monkeypatch, caplog)
     patch.setattr(train, "due", stop)  # at the top of the loop: nothing was trained yet
     with pytest.raises(train.Preempted):
       train.run(settings(), tmp_path)
-  monkeypatch.setattr(ops, "backend", lambda: "another")
   monkeypatch.setattr(train, "due", stop)
   with pytest.raises(train.Preempted), caplog.at_level("WARNING", "dgjax"):
     train.run(settings(), tmp_path)
-  assert "goes on with another" in caplog.text
+  assert "arithmetic" not in caplog.text
+  monkeypatch.setattr(ops, "backend", lambda: "another")
+  monkeypatch.setenv("NPROC", "77")
+  with pytest.raises(train.Preempted), caplog.at_level("WARNING", "dgjax"):
+    train.run(settings(), tmp_path)
+  assert "-> 'another'" in caplog.text and "-> 77" in caplog.text
 
 
 @pytest.mark.parametrize("override,message", [

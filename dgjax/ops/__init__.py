@@ -2,6 +2,6 @@
 from dgjax.ops.convolution import conv_general_dilated
 from dgjax.ops.linear import dot_general
 from dgjax.ops.pooling import max_pool
-from dgjax.ops.settings import backend, describe, use
+from dgjax.ops.settings import backend, describe, threads, use
 
-__all__ = ["backend", "conv_general_dilated", "describe", "dot_general", "max_pool", "use"]
+__all__ = ["backend", "conv_general_dilated", "describe", "dot_general", "max_pool", "threads", "use"]

@@ -55,6 +55,20 @@ def backend() -> str:
   return "native"
 
 
+def threads() -> int | None:
+  """Among how many threads an operation is divided on a CPU, None on other platforms.
+
+  It is `NPROC` where the environment has that, for XLA and oneDNN alike, else the number of cores the process may use.
+  How a sum is divided decides its last digit, so runs are the same bit for bit only if this number is.
+  """
+  if jax.default_backend() != "cpu":
+    return None
+  text = os.environ.get("NPROC", "")
+  if text.isdecimal() and int(text) > 0:
+    return int(text)
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def describe() -> str:
   """One line for the start of a run: the implementation in use and why."""
   platform = jax.default_backend()

@@ -101,7 +101,8 @@ void RunOnWorker(const std::function<void()>& run) {
 
 int Threads() {
   static const int threads = [] {
-    if (const char* text = std::getenv("DGJAX_NATIVE_THREADS"); text && std::atoi(text) > 0) return std::atoi(text);
+    for (const char* name : {"DGJAX_NATIVE_THREADS", "NPROC"})  // the second is XLA's own
+      if (const char* text = std::getenv(name); text && std::atoi(text) > 0) return std::atoi(text);
     if (const int cores = CPU_COUNT(&Allowed()); cores > 0) return cores;
     return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   }();

@@ -14,7 +14,7 @@ namespace dgjax {
 // by this thread alone, need no locks.
 void RunOnWorker(const std::function<void()>& task);
 
-// Threads that share one operation: DGJAX_NATIVE_THREADS, or the cores this process may use.
+// Threads that share one operation: DGJAX_NATIVE_THREADS, or NPROC, or the cores this process may use.
 int Threads();
 
 // While one lives on the worker thread, the team has `threads`.

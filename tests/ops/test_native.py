@@ -109,8 +109,9 @@ def test_several_threads_at_once():
         np.testing.assert_allclose(result, y, rtol=0, atol=1e-4)
 
 
-def test_threads_can_be_limited():
-  environment = {**os.environ, "DGJAX_NATIVE_THREADS": "1"}
+@pytest.mark.parametrize("variables", [{"DGJAX_NATIVE_THREADS": "1", "NPROC": "2"}, {"NPROC": "1"}])
+def test_threads_can_be_limited(variables):
+  environment = os.environ | variables
   said = subprocess.run([sys.executable, "-c", "import dgjax_native; print(dgjax_native.describe())"],
                         capture_output=True, text=True, check=True, env=environment).stdout
   assert said.strip().endswith("1 thread")

@@ -1,3 +1,5 @@
+import os
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -31,6 +33,15 @@ def test_the_environment(monkeypatch):
   monkeypatch.setenv(settings.VARIABLE, "onednn")
   with pytest.raises(UserError, match="no CPU backend 'onednn'"):
     ops.backend()
+
+
+def test_threads(monkeypatch):
+  monkeypatch.setenv("NPROC", "3")
+  assert ops.threads() == 3
+  monkeypatch.delenv("NPROC")
+  assert 1 <= ops.threads() <= os.cpu_count()
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert ops.threads() is None
 
 
 def test_unknown_names():

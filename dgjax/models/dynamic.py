@@ -166,9 +166,11 @@ class DynamicConv(nn.Module):
     # The centre tap sees every input that the stride leaves, since the padding is half the kernel's side.
     seen = h[:, ::self.strides, ::self.strides]
     if self.form == "inputs" or (self.form == "auto" and y.shape[1] * y.shape[2] <= FEW_POSITIONS):
-      copies = jnp.einsum("bk,bhwi->bhwki", routing, seen).reshape(*y.shape[:3], -1)
+      # Not an einsum, which XLA would make a product of, with a transposition after it.
+      copies = (routing[:, None, None, :, None] * seen[:, :, :, None]).reshape(*y.shape[:3], -1)
       return y + layers.convolve(copies, phi.reshape(1, 1, -1, self.features), 1, 0, self.dtype)
-    mixed = jnp.einsum("bk,kio->bio", routing, phi)
+    # Flat, since the gradient by phi would otherwise be a product of the transposed, largest arrays.
+    mixed = jnp.einsum("bk,kn->bn", routing, phi.reshape(self.k, -1)).reshape(-1, inputs, self.features)
     return y + jnp.einsum("bhwi,bio->bhwo", seen, mixed)
 
   def kernels(self, kernel: jax.Array, gain: jax.Array | None, routing: jax.Array | None,

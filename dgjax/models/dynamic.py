@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from dgjax import ops
 from dgjax.errors import UserError, nearest
 from dgjax.models import layers
 from dgjax.models.network import Constructor
@@ -44,9 +45,6 @@ REDUCTION, LEAST_UNITS = 16, 4
 have 3 channels and a single ReLU dies easily. ResNets never come below 4."""
 
 FORMS = ("mixing", "inputs", "outputs", "kernel")
-FEW_POSITIONS = 16
-"""Of maps: up to so many "auto" stands for "inputs", beyond for "mixing". A matrix for each example is larger than the
-example's map there, and costs more to put together and read than K products (docs/performance.md)."""
 
 
 class Attention(nn.Module):
@@ -119,7 +117,7 @@ class DynamicConv(nn.Module):
     variant: "channel", "subspace" or "both".
     k: number of matrices Phi (4 in the paper).
     gate: a key of GATES.
-    form: one of FORMS, or "auto": "inputs" on maps of at most FEW_POSITIONS, "mixing" on larger ones.
+    form: one of FORMS, or "auto": `ops.mix_channels`, the fastest of them at hand.
 
   Source: drt.txt, Eqs. 2 to 5, and Fig. 3.
   """
@@ -165,13 +163,12 @@ class DynamicConv(nn.Module):
       return y + jnp.einsum("bk,bhwko->bhwo", routing, outputs.reshape(*y.shape[:3], self.k, self.features))
     # The centre tap sees every input that the stride leaves, since the padding is half the kernel's side.
     seen = h[:, ::self.strides, ::self.strides]
-    if self.form == "inputs" or (self.form == "auto" and y.shape[1] * y.shape[2] <= FEW_POSITIONS):
-      # Not an einsum, which XLA would make a product of, with a transposition after it.
-      copies = (routing[:, None, None, :, None] * seen[:, :, :, None]).reshape(*y.shape[:3], -1)
+    if self.form == "inputs":
+      copies = jnp.einsum("bk,bhwi->bhwki", routing, seen).reshape(*y.shape[:3], -1)
       return y + layers.convolve(copies, phi.reshape(1, 1, -1, self.features), 1, 0, self.dtype)
-    # Flat, since the gradient by phi would otherwise be a product of the transposed, largest arrays.
-    mixed = jnp.einsum("bk,kn->bn", routing, phi.reshape(self.k, -1)).reshape(-1, inputs, self.features)
-    return y + jnp.einsum("bhwi,bio->bhwo", seen, mixed)
+    if self.form == "mixing":
+      return y + jnp.einsum("bhwi,bio->bhwo", seen, jnp.einsum("bk,kio->bio", routing, phi))
+    return y + ops.mix_channels(seen.reshape(seen.shape[0], -1, inputs), routing, phi).reshape(y.shape)
 
   def kernels(self, kernel: jax.Array, gain: jax.Array | None, routing: jax.Array | None,
               phi: jax.Array | None) -> jax.Array:

@@ -4,7 +4,7 @@ import types
 
 import jax
 
-INTERFACE = 1  # of the package; a package built for another one is not used
+INTERFACE = 2  # of the package; a package built for another one is not used
 
 
 @functools.cache

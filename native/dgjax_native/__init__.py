@@ -1,11 +1,11 @@
-"""oneDNN's convolutions and matrix products, and max-pooling, as foreign functions of XLA's CPU backend."""
+"""oneDNN's convolutions and matrix products, max-pooling and mixtures, as foreign functions of XLA's CPU backend."""
 import ctypes
 import os
 import pathlib
 
 import jax
 
-INTERFACE = 1  # changes with what the foreign functions expect
+INTERFACE = 2  # changes with what the foreign functions expect
 
 _TEXT = 512
 
@@ -27,6 +27,8 @@ _library = _open()
 def targets() -> dict[str, object]:
   """The foreign functions by name, for `jax.ffi.register_ffi_target`."""
   return {"dgjax_native_contract": jax.ffi.pycapsule(_library.DgjaxContract),
+          "dgjax_native_mix": jax.ffi.pycapsule(_library.DgjaxMix),
+          "dgjax_native_mix_gradients": jax.ffi.pycapsule(_library.DgjaxMixGradients),
           "dgjax_native_pool": jax.ffi.pycapsule(_library.DgjaxPool)}
 
 

@@ -5,14 +5,9 @@
 #include <limits>
 #include <string>
 
+#include "vectorised.h"
 #include "worker.h"
 #include "xla/ffi/api/ffi.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#else
-#define VECTORISED
-#endif
 
 namespace dgjax {
 namespace {

@@ -1,5 +1,7 @@
 """Training settings that a paper gives to all the methods it compares, so that configs differ in the method alone."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from dgjax import config
@@ -183,12 +185,12 @@ def wemnet_paper(variant: str | None, *, algorithm: str, data: str,
 
 
 # MCD as in the released code of drt.txt.
-DRT_MCD = {"form": "one_step", "discrepancy_weight": 50.0, "reversal": 4.0, "balance_weight": 0.01,
+DRT_MCD: dict[str, Any] = {"form": "one_step", "discrepancy_weight": 50.0, "reversal": 4.0, "balance_weight": 0.01,
            "label_smoothing": 0.01, "prediction": "max_logit"}
 DRT_CLASSES = 345  # of DomainNet, which the released code is for
 
 
-def drt_small(classes: int) -> dict[str, object]:
+def drt_small(classes: int) -> dict[str, Any]:
   """DRT_MCD for short runs from scratch on few classes.
 
   The discrepancy is a mean over classes and at most 2 / classes, so that on ten a weight weighs 35 times what it does

@@ -13,8 +13,8 @@ FEW_POSITIONS = 16
 put together and read than a product with every shared matrix (docs/performance.md)."""
 
 
-# In jax.numpy, which XLA partitions over devices. Shared matrices are kept flat where they are mixed: for the gradient of
-# an einsum XLA would transpose the largest arrays there are.
+# In jax.numpy, which XLA partitions over devices. Matrices are kept flat where they are mixed: for the gradient of an
+# einsum over both of their axes XLA would transpose the largest arrays there are.
 
 def _mixed(routing, phi):
   """The matrix of every example, (batch, in, out)."""

@@ -13,7 +13,8 @@ from dgjax import ops
 from dgjax.ops import mixture, native
 
 # Batch, positions, in, out, k: few positions and many, more than one block or tile of the native code, odd sizes.
-SHAPES = [(3, mixture.FEW_POSITIONS, 5, 7, 2), (2, mixture.FEW_POSITIONS + 1, 6, 3, 4), (2, 1030, 8, 8, 3), (2, 17, 40, 1100, 5), (2, 18, 1100, 40, 1)]
+FEW = mixture.FEW_POSITIONS
+SHAPES = [(3, FEW, 5, 7, 2), (2, FEW + 1, 6, 3, 4), (2, 1030, 8, 8, 3), (2, 17, 40, 1100, 5), (2, 18, 1100, 40, 1)]
 
 
 def normal(seed, *shape, dtype=jnp.float32):

@@ -60,15 +60,15 @@ constexpr int64_t kChannels = 64;  // that are handled at once, so that maxima a
   VECTORISED void MaxTaps(const T* x, const Tap* taps, int count, int64_t channels, T* y, uint8_t* index) {      \
     auto chunk = [&](int64_t c, int64_t size) __attribute__((always_inline)) {                                   \
       float best[kChannels];                                                                                     \
-      uint8_t number[kChannels];                                                                                 \
+      int32_t number[kChannels]; /* as wide as best: GCC makes no vectors of a choice between widths */          \
       const T* first = x + taps[0].at + c;                                                                       \
       for (int64_t i = 0; i < size; i++) {                                                                       \
         best[i] = Load(first[i]);                                                                                \
-        number[i] = static_cast<uint8_t>(taps[0].number);                                                        \
+        number[i] = taps[0].number;                                                                              \
       }                                                                                                          \
       for (int t = 1; t < count; t++) {                                                                          \
         const T* from = x + taps[t].at + c;                                                                      \
-        const uint8_t tap = static_cast<uint8_t>(taps[t].number);                                                \
+        const int32_t tap = taps[t].number;                                                                      \
         if (index) {                                                                                             \
           for (int64_t i = 0; i < size; i++) {                                                                   \
             const float value = Load(from[i]);                                                                   \
@@ -84,7 +84,8 @@ constexpr int64_t kChannels = 64;  // that are handled at once, so that maxima a
         }                                                                                                        \
       }                                                                                                          \
       for (int64_t i = 0; i < size; i++) Store(best[i], y + c + i);                                              \
-      if (index) std::memcpy(index + c, number, size);                                                           \
+      if (index)                                                                                                 \
+        for (int64_t i = 0; i < size; i++) index[c + i] = static_cast<uint8_t>(number[i]);                       \
     };                                                                                                           \
     int64_t c = 0;                                                                                               \
     for (; c + kChannels <= channels; c += kChannels) chunk(c, kChannels); /* loops of a known length */         \
@@ -115,8 +116,8 @@ SELECT_TAPS(Half)
       for (int t = 0; t < count; t++) {                                                                          \
         const T* from = dy + taps[t].at + c;                                                                     \
         const uint8_t* numbers = index + taps[t].at + c;                                                         \
-        const uint8_t tap = static_cast<uint8_t>(taps[t].number);                                                \
-        for (int64_t i = 0; i < size; i++) sum[i] += numbers[i] == tap ? Load(from[i]) : 0.0f;                   \
+        const int32_t tap = taps[t].number;                                                                      \
+        for (int64_t i = 0; i < size; i++) sum[i] += int32_t{numbers[i]} == tap ? Load(from[i]) : 0.0f;          \
       }                                                                                                          \
       for (int64_t i = 0; i < size; i++) Store(sum[i], dx + c + i);                                              \
     };                                                                                                           \

@@ -9,8 +9,9 @@ from dgjax.reference.table import Ours, Table, parse
 
 TITLE = "Generalizing Across Domains via Cross-Gradient Training (ICLR 2018)"
 
-METHODS = (Ours("aggregate", ("Baseline",)), Ours("dan", ("DAN",)), Ours("labelgrad", ("LabelGrad",)),
-           Ours("crossgrad", ("CrossGrad",)))
+_HEADERS = {"aggregate": "Baseline", "dan": "DAN", "labelgrad": "LabelGrad", "crossgrad": "CrossGrad"}
+METHODS = {data: tuple(Ours(method, (header,), {"data.name": data}) for method, header in _HEADERS.items())
+           for data in ("fonts", "handwriting", "rotated_mnist", "speech_commands")}
 
 _FONTS = """
 lenet3  | Baseline  | 68.5
@@ -47,11 +48,11 @@ _NEW = {"Test": "unseen"}
 
 TABLES = {
     "4-speech": Table("crossgrad", "4-speech", "accuracy (%) on words of unseen speakers, 100 training speakers",
-                      ("Test",), parse(_SPEECH), _NEW, methods=METHODS),
+                      ("Test",), parse(_SPEECH), _NEW, methods=METHODS["speech_commands"]),
     "5-fonts": Table("crossgrad", "5-fonts", "accuracy (%) on characters of unseen fonts", ("Test",), parse(_FONTS),
-                     _NEW, methods=METHODS),
+                     _NEW, methods=METHODS["fonts"]),
     "5-handwriting": Table("crossgrad", "5-handwriting", "accuracy (%) on characters of unseen writers", ("Test",),
-                           parse(_HANDWRITING), _NEW, methods=METHODS),
+                           parse(_HANDWRITING), _NEW, methods=METHODS["handwriting"]),
     "9": Table("crossgrad", "9", "accuracy (%) on rotated MNIST, one angle unseen", _ANGLES, parse(_TABLE_9),
-               dict(zip(_ANGLES, _ANGLES, strict=True)), methods=METHODS),
+               dict(zip(_ANGLES, _ANGLES, strict=True)), methods=METHODS["rotated_mnist"]),
 }

@@ -42,4 +42,12 @@ def test_configs_find_their_rows(method, header):
 
 
 def test_every_method_name_is_one_of_ours():
-  assert {ours.method for ours in crossgrad.METHODS} <= ALGORITHMS.keys()
+  assert {ours.method for methods in crossgrad.METHODS.values() for ours in methods} <= ALGORITHMS.keys()
+
+
+def test_other_data_of_the_same_domains_has_no_published_number():
+  for data in ("fonts", "handwriting"):
+    table = crossgrad.TABLES[f"5-{data}"]
+    assert [bool(table.find_row(settings_of(f"crossgrad_{name}"))) for name in ("fonts", "handwriting")] == [
+      data == "fonts", data == "handwriting"]
+  assert crossgrad.TABLES["9"].find_row(settings_of("crossgrad_rotated_mnist:digits")) is None

@@ -194,10 +194,11 @@ def drt_small(classes: int) -> dict[str, Any]:
   """DRT_MCD for short runs from scratch on few classes.
 
   The discrepancy is a mean over classes and at most 2 / classes, so that on ten a weight weighs 35 times what it does
-  on 345. The paper states 50 for both; in runs of some hundred steps 50 keeps the heads from learning ten classes
+  on 345. The paper states 50 for both; in runs of some hundred steps 50 keeps the heads from learning ten classes well
   (docs/results.md), and 50 * 10 / 345 does not.
   """
   return DRT_MCD | {"discrepancy_weight": DRT_MCD["discrepancy_weight"] * classes / DRT_CLASSES}
+
 
 CROSSGRAD_DATA = {"fonts": "lenet3", "handwriting": "lenet3", "rotated_mnist": "convnet2", "speech_commands": "kwsnet"}
 

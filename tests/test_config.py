@@ -59,6 +59,25 @@ def test_the_papers_settings():
   assert c.optimizer.weight_decay == 0
 
 
+@pytest.mark.parametrize("data, methods", [
+    ("pacs", ("source_only", "dann", "mstn", "adda", "mcd", "m3sda", "wemnet", "drt")),
+    ("digit_five", ("aggregate", "dann", "mstn", "adda", "mcd", "m3sda", "wemnet", "drt"))])
+def test_methods_that_a_table_compares_train_alike(data, methods):
+  found = [config.flatten(config.load(f"{ROOT}/configs/{method}_{data}.py:small")) for method in methods]
+  for one in found:
+    assert {key: value for key, value in one.items() if not key.startswith(("algorithm.", "model.dynamic"))} == {
+        key: value for key, value in found[0].items() if not key.startswith(("algorithm.", "model.dynamic"))}
+
+
+@pytest.mark.parametrize("name, weight", [("digit_five", 50), ("pacs", 50), ("digit_five:small", 500 / 345),
+                                          ("pacs:small", 350 / 345), ("pacs:small_static", 350 / 345)])
+def test_drts_weight_goes_by_the_classes_in_small_runs(name, weight):
+  stem, colon, variant = name.partition(":")
+  c = config.load(f"{ROOT}/configs/drt_{stem}.py{colon}{variant}")
+  assert c.algorithm.discrepancy_weight == pytest.approx(weight) and c.algorithm.form == "one_step"
+  assert c.model.dynamic == ("none" if variant.endswith("static") else "subspace")
+
+
 def test_overrides_of_every_type():
   overrides = ["seed=3", "algorithm.overlap_weight=1", "algorithm.masks.placement=code", "optimizer.nesterov=true",
                "optimizer.groups.masks.learning_rate=0.01"]

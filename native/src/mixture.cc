@@ -122,11 +122,11 @@ void Gradients(const Sizes& s, const float* x, const float* dy, const float* rou
 }
 
 // Reads the sizes off the arrays; false if they do not fit together.
-bool Fit(const Array& x, const Array& routing, const Array& phi, int64_t channels, Sizes* s) {
+bool Fit(const Array& x, const Array& routing, const Array& phi, bool transposed, Sizes* s) {
   const auto a = x.dimensions(), b = routing.dimensions(), c = phi.dimensions();
   if (a.size() != 3 || b.size() != 2 || c.size() != 3) return false;
   *s = {a[0], a[1], c[1], c[2], c[0]};
-  return a[2] == channels && b[0] == s->n && b[1] == s->k && s->n > 0 && s->rows > 0 && s->in > 0 && s->out > 0 &&
+  return a[2] == (transposed ? s->out : s->in) && b[0] == s->n && b[1] == s->k && s->n > 0 && s->rows > 0 && s->in > 0 && s->out > 0 &&
          s->k > 0;
 }
 
@@ -146,7 +146,7 @@ ffi::Error Run(Work work) {
 
 ffi::Error MixCall(Array x, Array routing, Array phi, Result y, bool transposed) {
   Sizes s;
-  if (phi.dimensions().size() != 3 || !Fit(x, routing, phi, phi.dimensions()[transposed ? 2 : 1], &s) ||
+  if (!Fit(x, routing, phi, transposed, &s) ||
       static_cast<int64_t>(y->element_count()) != s.n * s.rows * (transposed ? s.in : s.out))
     return Malformed();
   return Run([&] {
@@ -156,7 +156,7 @@ ffi::Error MixCall(Array x, Array routing, Array phi, Result y, bool transposed)
 
 ffi::Error GradientsCall(Array x, Array dy, Array routing, Array phi, Result d_routing, Result d_phi) {
   Sizes s;
-  if (phi.dimensions().size() != 3 || !Fit(x, routing, phi, phi.dimensions()[1], &s) ||
+  if (!Fit(x, routing, phi, false, &s) ||
       static_cast<int64_t>(dy.element_count()) != s.n * s.rows * s.out ||
       d_routing->element_count() != routing.element_count() || d_phi->element_count() != phi.element_count())
     return Malformed();

@@ -44,6 +44,16 @@ def test_drt_compares_training_steps_by_form(script):
     assert re.fullmatch(rf"step by {form}, batch 2 *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +1\.15", line)
 
 
+def test_mixtures_are_compared_with_einsums(script, monkeypatch):
+  benchmark = script("mixture")
+  monkeypatch.setattr(benchmark, "SIZES", {96: ((4, 3), (6, 5))})
+  flags = benchmark.settings(["--batch_size=2", "--image_size=96", "--repeats=3", "--warmup=1"])
+  _, names, *lines = benchmark.report(flags).splitlines()
+  assert names.split()[:2] == ["einsums", "ours"]
+  for line, what in zip(lines, ("4 channels, 3x3", "6 channels, 5x5"), strict=True):
+    assert re.fullmatch(rf"{what} *[\d.]+ ms +[\d.]+ ms +[\d.]+ \([\d.]+-[\d.]+\)", line)
+
+
 def test_calls_alternate_and_ratios_are_of_pairs(script):
   order = []
   result = script("alternating").compare(lambda: order.append("a"), lambda: order.append("b"), repeats=3, warmup=1)

@@ -102,7 +102,8 @@ def test_a_stopped_run_says_so_and_saves_at_once(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
-def test_the_number_of_threads_decides_the_bits_and_can_be_set(tmp_path):
+def test_bits_depend_on_the_number_of_threads_alone_and_it_can_be_set(tmp_path):
+  """One thread and two may agree: how XLA divides a sum of this size differs between machines."""
   one, two, *_ = sorted(os.sched_getaffinity(0))
   runs = {"one core": {"CORES": f"{one}"}, "two cores": {"CORES": f"{one},{two}"},
           "two threads on one": {"CORES": f"{one}", "NPROC": "2"},
@@ -113,4 +114,5 @@ def test_the_number_of_threads_decides_the_bits_and_can_be_set(tmp_path):
     assert result.returncode == 0, result.stderr
     records[name] = record(tmp_path / name)
     assert json.loads((tmp_path / name / "results.json").read_text())["threads"] == (2 if "two" in name[:3] else 1)
-  assert records["two threads on one"] == records["two cores"] != records["one core"] == records["one thread on two"]
+  assert records["two threads on one"] == records["two cores"]
+  assert records["one thread on two"] == records["one core"]

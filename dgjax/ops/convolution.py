@@ -39,14 +39,30 @@ def _filter_gradient(x, dy, *, size, **geometry):
   return jax.linear_transpose(lambda w: _forward(x, w, **geometry), w)(dy)[0]
 
 
-# In blocks of images, where XLA's CPU backend is slow on the whole batch (docs/performance.md).
+# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are, and others in blocks of images where it is
+# slow on the whole batch (docs/performance.md).
+
+def _is_product(size, *, strides, padding, groups, **_) -> bool:
+  return size == strides == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
+
+
+def _product(a, b, axis_a, axis_b):
+  """Of two matrices, over an axis of each; in float32."""
+  return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _positions(images):
+  return images.reshape(-1, images.shape[-1])
+
 
 def _large(kernel, channels) -> bool:
   """Whether the patches of a whole batch are so wide that XLA does better on a few images at a time."""
   return kernel[0] * kernel[1] >= 25 and channels >= 16
 
 
-def _blocked_forward(x, w, **geometry):
+def _cpu_forward(x, w, **geometry):
+  if _is_product(w.shape[:2], **geometry):
+    return _product(_positions(x), w[0, 0], 1, 0).astype(x.dtype).reshape(*x.shape[:3], -1)
   function = functools.partial(_forward, w=w, **geometry)
   if x.shape[0] % BLOCK or not _large(w.shape[:2], w.shape[2]):
     return function(x)
@@ -54,7 +70,15 @@ def _blocked_forward(x, w, **geometry):
   return y.reshape(-1, *y.shape[2:])
 
 
-def _blocked_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
+def _cpu_input_gradient(dy, w, *, size, **geometry):
+  if _is_product(w.shape[:2], **geometry):
+    return _product(_positions(dy), w[0, 0], 1, 1).astype(dy.dtype).reshape(*dy.shape[:3], -1)
+  return _input_gradient(dy, w, size=size, **geometry)
+
+
+def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
+  if _is_product(size, strides=strides, padding=padding, dilation=dilation, groups=groups):
+    return _product(_positions(x), _positions(dy), 0, 0).astype(x.dtype)[None, None]
   channels, filters = x.shape[3], dy.shape[3]
   if groups > 1 or x.shape[0] % BLOCK or not (
       (max(strides) > 1 and size[0] * size[1] <= 9) or _large(size, channels)):
@@ -66,9 +90,7 @@ def _blocked_filter_gradient(x, dy, *, size, strides, padding, dilation, groups)
     images, gradients = block
     images = lax.pad(images, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
     patches = jnp.concatenate([images[:, i:i + height:strides[0], j:j + width:strides[1]] for i, j in starts], -1)
-    product = lax.dot_general(patches.reshape(-1, len(starts) * channels), gradients.reshape(-1, filters),
-                              (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-    return total + product, None
+    return total + _product(_positions(patches), _positions(gradients), 0, 0), None
 
   blocks = tuple(a.reshape(-1, BLOCK, *a.shape[1:]) for a in (x, dy))
   # The sum starts from the first block: from zeros it would not vary over shard_map's axes as the blocks do.
@@ -143,15 +165,14 @@ def _lower(kind, context, a, b, *, lanes, size=None, strides, padding, dilation,
   return jax.ffi.ffi_lowering("dgjax_native_contract")(context, a, b, spec=np.array(spec, np.int64))
 
 
-def _make(kind, name, shape, plain, blocked):
-  return primitives.make(name, shape=_shape_rule(shape), plain=_in_lanes(plain), blocked=_one_lane_at_a_time(blocked),
+def _make(kind, name, shape, plain, for_cpu):
+  return primitives.make(name, shape=_shape_rule(shape), plain=_in_lanes(plain), for_cpu=_one_lane_at_a_time(for_cpu),
                          lower=functools.partial(_lower, kind))
 
 
-forward_p = _make(0, "dgjax_convolution", _forward_shape, _forward, _blocked_forward)
-input_gradient_p = _make(1, "dgjax_convolution_input_gradient", _input_shape, _input_gradient, _input_gradient)
-filter_gradient_p = _make(2, "dgjax_convolution_filter_gradient", _filter_shape, _filter_gradient,
-                          _blocked_filter_gradient)
+forward_p = _make(0, "dgjax_convolution", _forward_shape, _forward, _cpu_forward)
+input_gradient_p = _make(1, "dgjax_convolution_input_gradient", _input_shape, _input_gradient, _cpu_input_gradient)
+filter_gradient_p = _make(2, "dgjax_convolution_filter_gradient", _filter_shape, _filter_gradient, _cpu_filter_gradient)
 
 
 def _transposed(primitive, resized: bool):

@@ -114,7 +114,7 @@ def _make(part, name, shape, plain, **options):
   return primitives.make(name, shape=shape, plain=plain, lower=functools.partial(_lower, part), **options)
 
 
-_max_p = _make(0, "dgjax_max_pool", _pooled_aval, _reduce, blocked=_slices)
+_max_p = _make(0, "dgjax_max_pool", _pooled_aval, _reduce, for_cpu=_slices)
 _find_p = _make(1, "dgjax_max_pool_find", _found_avals, _find, multiple=True)
 _select_p = _make(2, "dgjax_max_pool_select", _pooled_aval, _select)
 _place_p = _make(3, "dgjax_max_pool_place", _placed_aval, _place)

@@ -24,15 +24,15 @@ def one_device(context: mlir.LoweringRuleContext) -> bool:
   return tuple(module.platforms) == ("cpu",) and count == 1
 
 
-def make(name: str, *, shape: Callable, plain: Callable, blocked: Callable | None = None, lower: Callable | None = None,
+def make(name: str, *, shape: Callable, plain: Callable, for_cpu: Callable | None = None, lower: Callable | None = None,
          multiple: bool = False) -> core.Primitive:
-  """A primitive that lowers to oneDNN, to XLA in blocks, or to plain XLA.
+  """A primitive that lowers to oneDNN, to what suits XLA on a CPU, or to plain lax.
 
   Args:
     name: of the primitive.
     shape: (*avals, **params) -> avals of the results.
     plain: the operation in lax, (*arrays, **params) -> arrays: used on several devices and other platforms.
-    blocked: the same, written as XLA's CPU backend likes it; default: plain.
+    for_cpu: the same, written as XLA's CPU backend likes it; default: plain.
     lower: (context, *values, **params) -> values or None: the lowering to oneDNN; None refuses.
     multiple: whether there is more than one result.
   """
@@ -52,7 +52,7 @@ def make(name: str, *, shape: Callable, plain: Callable, blocked: Callable | Non
       results = lower(context, *values, **params)
       if results is not None:
         return results
-    function = blocked if single and blocked is not None else plain
+    function = for_cpu if single and for_cpu is not None else plain
     return mlir.lower_fun(functools.partial(function, **params), multiple_results=multiple)(context, *values)
 
   mlir.register_lowering(primitive, lowering)

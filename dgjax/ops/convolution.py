@@ -39,8 +39,8 @@ def _filter_gradient(x, dy, *, size, **geometry):
   return jax.linear_transpose(lambda w: _forward(x, w, **geometry), w)(dy)[0]
 
 
-# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are, and others in blocks of images where it is
-# slow on the whole batch (docs/performance.md).
+# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are, and others in blocks of images, where it
+# is slow on the whole batch (docs/performance.md).
 
 def _is_product(size, *, strides, padding, groups, **_) -> bool:
   return size == strides == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1

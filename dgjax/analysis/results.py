@@ -1,4 +1,4 @@
-"""Finished runs as tables of numbers: methods by unseen target domains, averaged over seeds, beside published ones."""
+"""Finished runs as tables of numbers: methods by target domains, averaged over seeds, beside published ones."""
 
 import dataclasses
 import json
@@ -295,7 +295,7 @@ def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence
       row = _row(f"{label} ({mode})" if mode else label, by_column, selection, mode, in_domain, paper, complete)
       if any(cell.scores for cell in row.cells.values()):
         rows.append(row)
-  measured = "on the sources' test splits, by unseen target" if in_domain else "on the unseen target"
+  measured = "on the sources' test splits, by target" if in_domain else "on the target"
   title = f"{dataset}: accuracy (%) {measured}, mean ± standard error over seeds"
   every = _possible(runs)
   if len(columns) == 1:

@@ -46,7 +46,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> str:
   if len(runs) > 1:
     rows.append(["mean", *(float(np.mean([row[i] for row in rows])) for i in range(1, len(rows[0])))])
   notes = {"target_oracle": "target_oracle (uses target labels)"}
-  parts = [f"{first['method']} on {first['dataset']}, seed {first['seed']}: accuracy on the unseen target, by rule",
+  parts = [f"{first['method']} on {first['dataset']}, seed {first['seed']}: accuracy on the target, by rule",
            table(["target", *(notes.get(rule, rule) for rule in rules), "source val"], rows)]
   for run in runs:
     if matrix := run.get("mask_matrix"):

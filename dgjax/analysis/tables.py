@@ -3,7 +3,7 @@
   python -m dgjax.analysis.tables RUNS_DIR [--selection=RULE] [--format=text|markdown|csv|latex]
     [--paper=dmg:table2] [--group-by=KEY,...] [--modes=all] [--in-domain] [--commands]
 
-A row is a method, a column the unseen target domain, or "source->target" where a run's config names its sources; runs
+A row is a method, a column the target domain, or "source->target" where a run's config names its sources; runs
 that differ in nothing but the seed are averaged.
 """
 

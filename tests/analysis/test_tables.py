@@ -91,7 +91,7 @@ def test_text_is_aligned_and_says_what_it_is(runs, capsys):
   status, out, err = printed(capsys, runs, "--paper=dmg:table2")
   assert status == 0
   title, rule, header, *rows, source = out.splitlines()
-  assert title == "pacs: accuracy (%) on the unseen target, mean ± standard error over seeds"
+  assert title == "pacs: accuracy (%) on the target, mean ± standard error over seeds"
   assert rule.startswith("step chosen by source_val: highest mean accuracy on the source domains' validation splits")
   assert header.split() == ["method", "seeds", *(x for target in PACS for x in (target, "paper")), "mean", "paper"]
   assert len({len(line) for line in (header, *rows)}) == 1

@@ -42,8 +42,8 @@ def _filter_gradient(x, dy, *, size, **geometry):
 # For XLA's CPU backend: 1x1 convolutions as the matrix products that they are, and others in blocks of images, where it
 # is slow on the whole batch (docs/performance.md).
 
-def _is_product(size, *, strides, padding, groups, **_) -> bool:
-  return size == strides == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
+def _is_product(size, *, padding, groups, **_) -> bool:
+  return size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
 
 
 def _product(a, b, axis_a, axis_b):
@@ -51,8 +51,9 @@ def _product(a, b, axis_a, axis_b):
   return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _positions(images):
-  return images.reshape(-1, images.shape[-1])
+def _positions(images, strides=(1, 1)):
+  """A row for each position that the strides leave."""
+  return images[:, ::strides[0], ::strides[1]].reshape(-1, images.shape[-1])
 
 
 def _large(kernel, channels) -> bool:
@@ -62,7 +63,9 @@ def _large(kernel, channels) -> bool:
 
 def _cpu_forward(x, w, **geometry):
   if _is_product(w.shape[:2], **geometry):
-    return _product(_positions(x), w[0, 0], 1, 0).astype(x.dtype).reshape(*x.shape[:3], -1)
+    y = _product(_positions(x, geometry["strides"]), w[0, 0], 1, 0).astype(x.dtype)
+    size = output_size(x.shape[1:3], (1, 1), geometry["strides"], geometry["padding"], geometry["dilation"])
+    return y.reshape(x.shape[0], *size, -1)
   function = functools.partial(_forward, w=w, **geometry)
   if x.shape[0] % BLOCK or not _large(w.shape[:2], w.shape[2]):
     return function(x)
@@ -72,13 +75,15 @@ def _cpu_forward(x, w, **geometry):
 
 def _cpu_input_gradient(dy, w, *, size, **geometry):
   if _is_product(w.shape[:2], **geometry):
-    return _product(_positions(dy), w[0, 0], 1, 1).astype(dy.dtype).reshape(*dy.shape[:3], -1)
+    dx = _product(_positions(dy), w[0, 0], 1, 1).astype(dy.dtype).reshape(*dy.shape[:3], -1)
+    between = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
+    return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *between, (0, 0, 0)))
   return _input_gradient(dy, w, size=size, **geometry)
 
 
 def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
-  if _is_product(size, strides=strides, padding=padding, dilation=dilation, groups=groups):
-    return _product(_positions(x), _positions(dy), 0, 0).astype(x.dtype)[None, None]
+  if _is_product(size, padding=padding, groups=groups):
+    return _product(_positions(x, strides), _positions(dy), 0, 0).astype(x.dtype)[None, None]
   channels, filters = x.shape[3], dy.shape[3]
   if groups > 1 or x.shape[0] % BLOCK or not (
       (max(strides) > 1 and size[0] * size[1] <= 9) or _large(size, channels)):

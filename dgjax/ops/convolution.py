@@ -76,8 +76,9 @@ def _cpu_forward(x, w, **geometry):
 def _cpu_input_gradient(dy, w, *, size, **geometry):
   if _is_product(w.shape[:2], **geometry):
     dx = _product(_positions(dy), w[0, 0], 1, 1).astype(dy.dtype).reshape(*dy.shape[:3], -1)
-    between = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
-    return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *between, (0, 0, 0)))
+    zeros = [(0, n - (m - 1) * stride - 1, stride - 1)  # before, after, and between
+             for n, m, stride in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
+    return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
   return _input_gradient(dy, w, size=size, **geometry)
 
 

@@ -51,9 +51,13 @@ def _product(a, b, axis_a, axis_b):
   return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _positions(images, strides=(1, 1)):
-  """A row for each position that the strides leave."""
-  return images[:, ::strides[0], ::strides[1]].reshape(-1, images.shape[-1])
+def _strided(images, strides):
+  return images[:, ::strides[0], ::strides[1]]
+
+
+def _positions(images):
+  """A row for each position of each image."""
+  return images.reshape(-1, images.shape[-1])
 
 
 def _large(kernel, channels) -> bool:
@@ -63,9 +67,8 @@ def _large(kernel, channels) -> bool:
 
 def _cpu_forward(x, w, **geometry):
   if _is_product(w.shape[:2], **geometry):
-    y = _product(_positions(x, geometry["strides"]), w[0, 0], 1, 0).astype(x.dtype)
-    size = output_size(x.shape[1:3], (1, 1), geometry["strides"], geometry["padding"], geometry["dilation"])
-    return y.reshape(x.shape[0], *size, -1)
+    seen = _strided(x, geometry["strides"])
+    return _product(_positions(seen), w[0, 0], 1, 0).astype(x.dtype).reshape(*seen.shape[:3], -1)
   function = functools.partial(_forward, w=w, **geometry)
   if x.shape[0] % BLOCK or not _large(w.shape[:2], w.shape[2]):
     return function(x)
@@ -84,7 +87,7 @@ def _cpu_input_gradient(dy, w, *, size, **geometry):
 
 def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   if _is_product(size, padding=padding, groups=groups):
-    return _product(_positions(x, strides), _positions(dy), 0, 0).astype(x.dtype)[None, None]
+    return _product(_positions(_strided(x, strides)), _positions(dy), 0, 0).astype(x.dtype)[None, None]
   channels, filters = x.shape[3], dy.shape[3]
   if groups > 1 or x.shape[0] % BLOCK or not (
       (max(strides) > 1 and size[0] * size[1] <= 9) or _large(size, channels)):

@@ -1,8 +1,8 @@
 """Two methods' training steps and evaluations, timed in turn in one process.
 
-The functions are the training loop's own: `parallel.update` with the state donated, and `Evaluator` in the mode that
-the target is scored in. Calls alternate, and the order within a pair alternates too, so that whatever else the machine
-does falls on both; a ratio is the median of the pairs' ratios.
+The functions are the training loop's own: `Experiment.update` with the state donated, and the evaluator's counter in
+the mode that the target is scored in. Calls alternate, and the order within a pair alternates too, so that whatever
+else the machine does falls on both; a ratio is the median of the pairs' ratios.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dgjax import algorithms, models, ops, parallel, train
+from dgjax import models, ops
 from dgjax.data.dataset import Dataset
-from dgjax.evaluation.accuracy import Evaluator
+from dgjax.experiment import Experiment
 
 
 def parser(description: str, *, model: str, image_size: int, batch_size: int, repeats: int = 15) -> Any:
@@ -42,17 +42,18 @@ def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callab
 
   The step is compiled here for the backend in use, the evaluation at its first call.
   """
-  algorithm = algorithms.build(c, classes=classes, domains=domains, steps_per_epoch=100.0, steps=1000)
-  dataset = Dataset(name="noise", domains=tuple("abcdef"[:domains]), classes=tuple("0123456789"[:classes]), splits={},
-                    source_test=True, mean=(0.5,) * 3, std=(0.25,) * 3, channels=3, opener=lambda domain, split: None)
-  layout = parallel.make("jit", 1, c.batch_size)
-  prepare = train.normaliser(dataset)
-  update, evaluator = layout.update(algorithm, prepare), Evaluator(algorithm, layout, prepare)
+  names = tuple("abcdef"[:domains + 1])
+  dataset = Dataset(name="noise", domains=names, classes=tuple("0123456789"[:classes]),
+                    splits={name: {"train": 100 * c.batch_size} for name in names}, source_test=True, mean=(0.5,) * 3,
+                    std=(0.25,) * 3, channels=3, opener=None)
+  c.update(target=names[-1], devices=1)
+  experiment = Experiment.build(c, dataset)
   batch = images(c.batch_size, c.data.image_size, classes, domains)
   del batch["mask"]
-  placed, scored = layout.place(batch), images(c.eval_batch_size, c.data.image_size, classes, domains)
-  state = train.first_state(c, algorithm, layout, dataset)
-  compiled = update.lower(state, placed).compile()  # now, since the backend may be another one at the first call
+  placed, scored = experiment.devices.put(batch), images(c.eval_batch_size, c.data.image_size, classes, domains)
+  state = experiment.first_state()
+  # Compiled now, since the backend may be another one at the first call.
+  compiled = experiment.update(0).lower(state, placed).compile()
 
   def step() -> Any:
     nonlocal state
@@ -60,7 +61,7 @@ def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callab
     return jax.block_until_ready((state, metrics))
 
   def evaluate() -> Any:
-    return evaluator.accuracy(state, [scored], modes=[algorithm.prediction])
+    return experiment.evaluator.count(state, [scored], modes=[experiment.algorithm.prediction])
 
   return step, evaluate
 

@@ -2,11 +2,11 @@
 
   python benchmarks/memory.py [--images 300 6000] [--steps 1000]
 
-For each size a folder of JPEG files is made and a fresh process trains on it through `train.run`: preparation, input
-pipeline, update, evaluation, checkpoints and records. If images were held, 6,000 of them would show as 70 MB decoded
-and as 35 MB encoded; if batches were, 1,000 steps would show as 190 MB. The table gives the resident memory of the
-process. Compilation leaves some that is returned in the first hundred steps, and an update's scratch memory may or may
-not be there when a sample is taken.
+For each size a folder of JPEG files is made and a fresh process trains on it through `training.train`: preparation,
+input pipeline, update, evaluation, checkpoints and records. If images were held, 6,000 of them would show as 70 MB
+decoded and as 35 MB encoded; if batches were, 1,000 steps would show as 190 MB. The table gives the resident memory
+of the process. Compilation leaves some that is returned in the first hundred steps, and an update's scratch memory
+may or may not be there when a sample is taken.
 
 --held counts instead what Python objects and JAX arrays hold, which no allocator blurs: a leak of either shows to the
 byte, one in native code does not.
@@ -50,8 +50,7 @@ def train(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[int, in
   import jax
   import psutil
 
-  from dgjax import config, data, recipes
-  from dgjax import train as loop
+  from dgjax import config, data, recipes, training
   from dgjax.recorder import Recorder
 
   samples, process = [], psutil.Process()
@@ -74,10 +73,10 @@ def train(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[int, in
   c.data.update(dir=str(folder / "images"), cache_dir=str(folder / "cache"), image_size=flags.image_size)
   c.update(target=DOMAINS[-1], steps=flags.steps, eval_every=flags.eval_every, batch_size=16, eval_batch_size=64,
            devices=1)
-  loop.Recorder = Watched  # type: ignore[misc]
+  training.Recorder = Watched  # type: ignore[misc]
   if flags.held:
     tracemalloc.start()
-  loop.run(c, folder / "run")
+  training.train(c, folder / "run")
   return samples
 
 

@@ -13,7 +13,7 @@ from dgjax.errors import UserError, nearest
 
 SECTIONS = {"algorithm": algorithms.defaults, "model": models.defaults, "data": data.defaults}
 # Keys that do not change a run's numbers: a resumed run may have other values.
-FREE = ("log_every", "data.cache_dir", "data.threads", "data.prefetch")
+FREE = ("log_every", "eval_batch_size", "devices", "data.dir", "data.cache_dir", "data.threads", "data.prefetch")
 
 
 def default(*, algorithm: str, model: str, data: str) -> ConfigDict:

@@ -12,23 +12,22 @@ import sys
 from typing import Any, NamedTuple
 
 from dgjax.memory import use_huge_pages
+from dgjax.preemption import PREEMPTED, Preempted, StopSignal
 
 if __name__ == "__main__":
   use_huge_pages()  # starts the process anew, so before anything that takes time to import
+  StopSignal(ends_process=True).__enter__()
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from dgjax import algorithms, config, data, models, parallel, train
+from dgjax import algorithms, config, data, models, parallel, training
 from dgjax.analysis import figures
 from dgjax.analysis.summary import summary
 from dgjax.data import preparation
 from dgjax.errors import UserError, nearest
-from dgjax.preemption import Preempted
-
-PREEMPTED = 75  # exit status after a signal: saved, and to be started again (sysexits.h, EX_TEMPFAIL)
 
 _CONFIG = flags.DEFINE_string("config", None, "configs/NAME.py[:VARIANT]; --config.KEY=VALUE overrides")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
@@ -129,7 +128,7 @@ def main(argv: list[str]) -> None:
     one = settings.copy_and_resolve_references()
     one.sources, one.target = transfer.sources, transfer.target
     folder = workdir / transfer.folder
-    results = train.run(one, folder, command_line(path, overrides, folder, transfer))
+    results = training.train(one, folder, command=command_line(path, overrides, folder, transfer))
     finished.append(results)
     if jax.process_index() == 0:
       figures.save_all(folder, results)

@@ -87,8 +87,8 @@ def leave_others(status: int, seconds: float = 5.0) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parallel:
-  """How a run's computations are laid over devices.
+class Devices:
+  """The devices of a run, and how its computations are spread over them.
 
   Attributes:
     kind: "jit", one program over the mesh with global-batch semantics: batch statistics and every loss see the whole
@@ -114,12 +114,13 @@ class Parallel:
     """What rounding depends on: two runs that differ in it differ in their last digits, and later in more.
 
     `backend` is whose convolutions and products are in use, "native" (oneDNN's, which serve one CPU device alone) or
-    "xla"; `threads` is `ops.threads`.
+    "xla"; `threads` is `ops.threads`; sums over a batch are split among `devices` and `processes`.
     """
-    return {"backend": ops.backend() if self.mesh.size == 1 else "xla", "threads": ops.threads()}
+    return {"backend": ops.backend() if self.mesh.size == 1 else "xla", "threads": ops.threads(),
+            "devices": self.mesh.size, "processes": jax.process_count()}
 
-  def place(self, batch: Mapping[str, Any]) -> Batch:
-    """Lays this process's rows of a batch, NumPy arrays, onto its devices, as rows of the global batch."""
+  def put(self, batch: Mapping[str, Any]) -> Batch:
+    """Copies this process's rows of a batch, NumPy arrays, to its devices, as rows of the global batch."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, x), batch)
 
   def init(self, algorithm: Algorithm, seed: int, batch: Mapping[str, Any]) -> TrainState:
@@ -131,21 +132,21 @@ class Parallel:
     """Compiles a function whose results are wanted on every device."""
     return jax.jit(function, out_shardings=self.replicated)
 
-  def update(self, algorithm: Algorithm, prepare: Callable[[Batch], Batch]) -> Callable[..., Any]:
-    """Compiles `algorithm.update` on batches that `place` laid out.
+  def update(self, algorithm: Algorithm, normalise: Callable[[Batch], Batch]) -> Callable[..., Any]:
+    """Compiles `algorithm.update` on batches from `put`.
 
     Args:
       algorithm: the method.
-      prepare: applied to each batch on the device first.
+      normalise: applied to each batch on the device first.
 
     Returns:
       A function of a state, which is consumed, and a batch; it returns the next state and metrics.
     """
     if self.kind == "jit":
-      return jax.jit(lambda state, batch: algorithm.update(state, prepare(batch)), donate_argnums=0,
+      return jax.jit(lambda state, batch: algorithm.update(state, normalise(batch)), donate_argnums=0,
                      out_shardings=(self.replicated, self.replicated))
     local = dataclasses.replace(algorithm, axis=AXIS)
-    mapped = jax.pmap(lambda state, batch: local.update(state, prepare(batch)), axis_name=AXIS, in_axes=(None, 0),
+    mapped = jax.pmap(lambda state, batch: local.update(state, normalise(batch)), axis_name=AXIS, in_axes=(None, 0),
                       out_axes=None, devices=self.mesh.devices.tolist())
 
     @functools.wraps(algorithm.update)
@@ -162,7 +163,7 @@ class Parallel:
     return jax.make_array_from_single_device_arrays(x.shape, self.replicated, [s.data for s in x.addressable_shards])
 
 
-def make(kind: str, devices: int, batch_size: int, target_batch_size: int = 0) -> Parallel:
+def make(kind: str, devices: int, batch_size: int, target_batch_size: int = 0) -> Devices:
   """Chooses the devices of a run.
 
   Args:
@@ -188,4 +189,4 @@ def make(kind: str, devices: int, batch_size: int, target_batch_size: int = 0) -
       raise UserError(f"{key} {size} does not divide among {count} devices: use {' or '.join(map(str, fits))}")
   # Process by process, so that the rows of the global batch stand in the order that one process would have them in.
   devices_ = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))[:count]
-  return Parallel(kind, Mesh(np.asarray(devices_), (AXIS,), axis_types=(AxisType.Auto,)))
+  return Devices(kind, Mesh(np.asarray(devices_), (AXIS,), axis_types=(AxisType.Auto,)))

@@ -1,21 +1,23 @@
 """Stopping in good order when the scheduler, or the user, asks for it."""
 
+import contextlib
 import itertools
 import os
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
-import jax
-from jax.experimental import multihost_utils
+PREEMPTED = 75  # exit status after a signal: to be started again (sysexits.h, EX_TEMPFAIL)
 
 # How often all processes asked together whether to stop; jax.distributed counts over the life of the process.
 _asked = itertools.count(1)
 
 
 class Preempted(Exception):
-  """The run was asked to stop, and has saved."""
+  """The run was asked to stop, and has saved what it had."""
 
 
 class StopSignal:
@@ -23,33 +25,73 @@ class StopSignal:
 
   With several processes SIGTERM is left to jax.distributed: whichever process gets it, all are told to stop at the same
   call of `requested`.
+
+  Use it as a context manager. Inside another one it stands for the outer one.
+
+  Attributes:
+    unsaved: whether a stop has to wait until the training loop has saved. Where it does not, a process that was made
+      with `ends_process` ends as soon as a signal comes, be it in the middle of a compilation.
   """
 
-  def __init__(self) -> None:
-    self._noted = False
+  _active: "StopSignal | None" = None
+
+  def __init__(self, ends_process: bool = False) -> None:
+    """
+    Args:
+      ends_process: whether a signal ends the process while nothing is `unsaved`, with status 75 and one line; for the
+        command, whose process is its own.
+    """
+    self._noted, self._ends_process = False, ends_process
     self._previous: dict[int, Callable[..., object] | int | None] = {}
+    self.unsaved = False
 
   def __enter__(self) -> "StopSignal":
+    if StopSignal._active is not None:
+      return StopSignal._active
     if threading.current_thread() is threading.main_thread():
-      handlers = {signal.SIGTERM: self._note} if jax.process_count() == 1 else {}
+      StopSignal._active = self
+      handlers = {signal.SIGTERM: self._note} if _processes() == 1 else {}
       handlers[signal.SIGINT] = self._note
       self._previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+      if self._ends_process:
+        self._watch()
     return self
 
   def __exit__(self, *_: object) -> None:
+    if StopSignal._active is not self:
+      return
+    StopSignal._active = None
     for number, handler in self._previous.items():
       signal.signal(number, handler)
+    if self._ends_process:
+      os.close(signal.set_wakeup_fd(-1))
+
+  def _watch(self) -> None:
+    """Heeds signals in a thread of its own: Python's handlers wait until the main thread is back from compiling."""
+    inlet, outlet = socket.socketpair()
+    inlet.setblocking(False)
+    signal.set_wakeup_fd(inlet.detach(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+      while number := outlet.recv(1):
+        if number[0] in (signal.SIGTERM, signal.SIGINT) and not self.unsaved:
+          print(f"stopped by {signal.Signals(number[0]).name}: no step was done since the last checkpoint; "
+                "the same command goes on from there", file=sys.stderr, flush=True)
+          os._exit(PREEMPTED)
+
+    threading.Thread(target=wait, daemon=True, name="signals").start()
 
   def _note(self, number: int, frame: FrameType | None) -> None:
     if self._noted and number == signal.SIGINT:
       raise KeyboardInterrupt
-    if not self._noted and jax.process_count() > 1:
+    if not self._noted and _processes() > 1:
       os.kill(os.getpid(), signal.SIGTERM)
     self._noted = True
 
   def requested(self) -> bool:
     """Whether to stop now. Every process must ask at the same points of its work, and gets the same answer."""
-    if jax.process_count() > 1:
+    if _processes() > 1:
+      from jax.experimental import multihost_utils
       return multihost_utils.reached_preemption_sync_point(next(_asked))
     return self._noted
 
@@ -57,3 +99,16 @@ class StopSignal:
     """Raises `Preempted` where `requested`."""
     if self.requested():
       raise Preempted
+
+  @contextlib.contextmanager
+  def saves(self) -> Iterator[None]:
+    """Inside it a stop waits for what is `unsaved`; at its end everything is saved."""
+    try:
+      yield
+    finally:
+      self.unsaved = False
+
+
+def _processes() -> int:
+  """How many processes this run has; before jax is imported there is one."""
+  return sys.modules["jax"].process_count() if "jax" in sys.modules else 1

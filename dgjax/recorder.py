@@ -43,6 +43,12 @@ class Recorder:
       for name, value in values.items():
         self._events.add_scalar(name, value, step)
 
+  def evaluation(self, step: int, val: Mapping[str, float], test: Mapping[str, float],
+                 measures: Mapping[str, float]) -> None:
+    """Records an evaluation: accuracies on validation and test splits by domain, and what the state says of itself."""
+    self.write(step, {**{f"val/{domain}/accuracy": value for domain, value in val.items()},
+                      **{f"test/{domain}/accuracy": value for domain, value in test.items()}, **measures})
+
   def train(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
     """Keeps the scalars of a training step, without waiting for them."""
     self._pending.append((step, metrics))

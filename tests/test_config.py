@@ -5,7 +5,7 @@ import re
 import jax
 import pytest
 
-from dgjax import algorithms, config, data, models, train
+from dgjax import algorithms, config, data, experiment, models
 from dgjax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,7 +37,7 @@ def test_every_config_makes_a_training_step(path, shallow):
   """Shapes only: nothing is computed."""
   c = config.load(path)
   algorithm = algorithms.build(c, classes=7, domains=3, steps_per_epoch=10.0, steps=100)
-  batch = train.batch_shapes(data.input_shape(c.data), algorithm.adapts, size=6)
+  batch = experiment.batch_shapes(data.input_shape(c.data), algorithm.adapts, size=6)
   state = jax.eval_shape(algorithm.init, jax.random.key(0), batch)
   image = (batch["source"] if algorithm.adapts else batch)["image"]
   assert jax.eval_shape(algorithm.predict, state, image).shape == (6, 7)

@@ -18,8 +18,8 @@ def test_settings_that_do_not_fit(arguments, message):
 
 
 def test_rows_are_spread_in_order():
-  layout = parallel.make("jit", 4, 8)
-  placed = layout.place({"x": np.arange(8)})["x"]
+  devices = parallel.make("jit", 4, 8)
+  placed = devices.put({"x": np.arange(8)})["x"]
   assert [shard.data.tolist() for shard in placed.addressable_shards] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 

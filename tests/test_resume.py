@@ -22,32 +22,33 @@ CHILD = """
 import os, signal, sys
 if cores := os.environ.get("CORES"):
   os.sched_setaffinity(0, map(int, cores.split(",")))
-from dgjax import main, train
+from dgjax import main, training
+from dgjax.evaluation.evaluator import Evaluator
 
 point, step, number = sys.argv.pop(1).split(":")
 step, number = int(step), int(number)
 stop = lambda: signal.raise_signal(number)  # to this thread: another would let this one go on for a while
 
 if point == "step":
-  original = train.Recorder.train
+  original = training.Recorder.train
   def record(self, at, metrics):
     original(self, at, metrics)
     if at == step:
       stop()
-  train.Recorder.train = record
+  training.Recorder.train = record
 elif point == "save":
-  original = train.Checkpoints.save
+  original = training.Checkpoints.save
   def save(self, at, *args, **kwargs):
     original(self, at, *args, **kwargs)
     if at == step:
       stop()
-  train.Checkpoints.save = save
+  training.Checkpoints.save = save
 elif point == "evaluation":
-  original = train.evaluate
-  def evaluate(evaluator, *args):
+  original = Evaluator.scores
+  def scores(self, *args):
     stop()
-    return original(evaluator, *args)
-  train.evaluate = evaluate
+    return original(self, *args)
+  Evaluator.scores = scores
 main.console()
 """
 

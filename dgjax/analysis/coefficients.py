@@ -24,7 +24,7 @@ def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Ma
     network: with dynamic residuals.
     variables: its "params" and "batch_stats".
     batches: dicts of `image` (batch, height, width, channels) and, where rows are padding, `mask` (batch,) bool.
-    prepare: what is done to a batch on the device first, such as `train.normaliser(dataset)`.
+    prepare: what is done to a batch on the device first, such as `experiment.normalise`.
 
   Returns:
     For each of KINDS that the network has, the path of each dynamic convolution ("layer1/0/conv2"), in the network's

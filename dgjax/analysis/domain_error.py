@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from dgjax.algorithms.wemnet import WEMNet
-from dgjax.analysis.runs import Run
 from dgjax.data import pipeline
 from dgjax.errors import UserError
+from dgjax.runs import Run
 
 
 def domain_errors(run: Run, batch_size: int = 256) -> dict[str, dict[str, float]]:
@@ -33,7 +33,7 @@ def domain_errors(run: Run, batch_size: int = 256) -> dict[str, dict[str, float]
 
   @jax.jit
   def total(state: Any, batch: Any) -> dict[str, jax.Array]:
-    errors = algorithm.domain_errors(state, run.prepare(batch)["image"])
+    errors = algorithm.domain_errors(state, run.normalise(batch)["image"])
     return {name: (values * batch["mask"]).sum() for name, values in errors.items()}
 
   splits = {**dict.fromkeys(run.sources, "train"), run.target: run.dataset.adaptation_split(run.target)}

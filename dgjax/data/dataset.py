@@ -1,5 +1,6 @@
 """What a prepared data set offers: its domains, its splits, and random access to their examples."""
 
+import dataclasses
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,13 +124,44 @@ class Dataset:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   channels: int
-  opener: Callable[[str, str], Source] = field(repr=False)
+  opener: Callable[[str, str], Source] | None = field(repr=False)
   sources: tuple[str, ...] = ()
   targets: tuple[str, ...] = ()
   groups: tuple[str, ...] | None = field(default=None, repr=False)
   array_shape: tuple[int, int, int] | None = None
   centre_crop: bool = False
   left_out: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict, repr=False)
+  digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+  def facts(self) -> dict[str, Any]:
+    """What there is to know of the data set without its examples, as JSON has it; `from_facts` takes it."""
+    known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+             if field.name not in ("opener", "left_out")}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in known.items()}
+
+  @classmethod
+  def from_facts(cls, facts: Mapping[str, Any]) -> "Dataset":
+    """A data set that is described, but whose examples cannot be opened.
+
+    Args:
+      facts: as `facts` returned them.
+    """
+    known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+    return cls(opener=None, **known)
+
+  def compare(self, digests: Mapping[str, str]) -> None:
+    """Compares the data set with one that a run was trained on.
+
+    Args:
+      digests: of that one.
+
+    Raises:
+      UserError: a domain's examples, classes or splits are others.
+    """
+    for domain, digest in digests.items():
+      if self.digests.get(domain, digest) != digest:
+        raise UserError(f"domain {domain!r} of {self.name} has changed since the run's last checkpoint (images, "
+                        "classes or splits): restore the data as they were, or train anew in another --workdir")
 
   def example(self, image_size: int) -> tuple[tuple[int, int, int], np.dtype]:
     """Returns the shape (h, w, c) and dtype that an example has in a batch of images of `image_size` pixels a side."""
@@ -171,4 +203,6 @@ class Dataset:
     self.check(domain)
     if split not in SPLITS:
       raise UserError(f"data set {self.name!r} has no split {split!r}{nearest(split, SPLITS)}")
+    if self.opener is None:
+      raise UserError(f"the examples of {self.name!r} are not at hand: only what a run recorded of them is")
     return self.opener(domain, split)

@@ -29,6 +29,12 @@ def resize(image: Image.Image, size: int) -> Image.Image:
   return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
+def resize_array(pixels: np.ndarray, size: int) -> np.ndarray:
+  """Resizes pixels (h, w, c) uint8, c being 1 or 3, to (size, size, c), as `resize` does."""
+  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+  return np.asarray(resize(image, size)).reshape(size, size, -1)
+
+
 def enlarged(size: int) -> int:
   """Returns 256/224 of the size: what images are resized to where a crop of the size is then taken."""
   return round(size * 256 / 224)

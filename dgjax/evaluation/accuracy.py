@@ -8,35 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgjax.algorithms.base import Algorithm, Batch, TrainState, pick
-from dgjax.parallel import Parallel
+from dgjax.parallel import Devices
 
 
-class Evaluator:
+class Counter:
   """Counts right predictions; compiled once for each set of modes."""
 
-  def __init__(self, algorithm: Algorithm, parallel: Parallel, prepare: Callable[[Batch], Batch],
-               pause: Callable[[], None] = lambda: None):
+  def __init__(self, algorithm: Algorithm, devices: Devices, normalise: Callable[[Batch], Batch]):
     """
     Args:
       algorithm: the method whose `outputs` are scored.
-      parallel: where batches are laid.
-      prepare: applied to each batch on the device.
-      pause: called before each batch; it may raise to end an evaluation early.
+      devices: where batches are put.
+      normalise: applied to each batch on the device.
     """
-    self._parallel, self._pause = parallel, pause
+    self._devices = devices
 
     def count(state: TrainState, batch: Batch, modes: Sequence[str] | None, known: bool) -> Mapping[str, jax.Array]:
-      batch = prepare(batch)
+      batch = normalise(batch)
       outputs = algorithm.outputs(state, batch["image"], batch["domain"] if known else None)
       classes = next(iter(outputs.values())).shape[-1]
       of_class = jax.nn.one_hot(batch["label"], classes, dtype=jnp.int32) * batch["mask"][:, None]
       right = lambda logits: (of_class * (logits.argmax(-1) == batch["label"])[:, None]).sum(0)  # noqa: E731
       return {"": of_class.sum(0)} | {mode: right(pick(outputs, mode)) for mode in modes or outputs}
 
-    self._count = jax.jit(count, static_argnames=("modes", "known"), out_shardings=parallel.replicated)
+    self._count = jax.jit(count, static_argnames=("modes", "known"), out_shardings=devices.replicated)
 
-  def counts(self, state: TrainState, batches: Iterable[Mapping[str, np.ndarray]], *,
-             modes: Sequence[str] | None = None, known: bool = False) -> dict[str, np.ndarray]:
+  def __call__(self, state: TrainState, batches: Iterable[Mapping[str, np.ndarray]], *,
+               modes: Sequence[str] | None = None, known: bool = False,
+               pause: Callable[[], None] = lambda: None) -> dict[str, np.ndarray]:
     """Counts right predictions on a split, class by class.
 
     Args:
@@ -44,6 +43,7 @@ class Evaluator:
       batches: image, label, domain and mask (False on padding), this process's rows.
       modes: names of `outputs`; default: all of them, in one pass.
       known: whether the images' source domain is told to the method.
+      pause: called before each batch; it may raise to end an evaluation early.
 
     Returns:
       For each mode the number of images of each class that are classified rightly, (classes,) int32; under "" the
@@ -51,22 +51,17 @@ class Evaluator:
     """
     total: Any = None
     for batch in batches:
-      self._pause()
-      counts = self._count(state, self._parallel.place(batch), modes=modes and tuple(modes), known=known)
+      pause()
+      counts = self._count(state, self._devices.put(batch), modes=modes and tuple(modes), known=known)
       total = counts if total is None else jax.tree.map(jnp.add, total, counts)
     return jax.device_get(total)
-
-  def accuracy(self, state: TrainState, batches: Iterable[Mapping[str, np.ndarray]], *,
-               modes: Sequence[str] | None = None, known: bool = False) -> dict[str, float]:
-    """Accuracy on a split, of the arguments of `counts`: for each mode, what `accuracy` makes of them."""
-    return accuracy(self.counts(state, batches, modes=modes, known=known))
 
 
 def accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
   """The share of images classified rightly.
 
   Args:
-    counts: as `Evaluator.counts` returns them.
+    counts: as `Counter` returns them.
 
   Returns:
     For each mode, in [0, 1].
@@ -78,7 +73,7 @@ def class_accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
   """The mean over classes of the share of a class's images classified rightly.
 
   Args:
-    counts: as `Evaluator.counts` returns them.
+    counts: as `Counter` returns them.
 
   Returns:
     For each mode, in [0, 1]; a class without images counts nothing.

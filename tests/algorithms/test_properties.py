@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import optimizer, same, tiny_network
 
-from dgjax import config, data, parallel, train
+from dgjax import config, data, experiment, parallel
 from dgjax.algorithms import ALGORITHMS, Algorithm
 from dgjax.algorithms import build as build_algorithm
 from dgjax.checkpoint import Checkpoints
@@ -69,8 +69,8 @@ class Trial:
   """One method on the tiny network; what its runs vary are arrays in the state, so each layout compiles once."""
 
   def __init__(self, name, digits):
-    self.algorithm, self.prepare = build(name), train.normaliser(digits)
-    self.shapes = train.batch_shapes((8, 8, 3), self.algorithm.adapts)
+    self.algorithm, self.prepare = build(name), functools.partial(experiment.normalise, digits)
+    self.shapes = experiment.batch_shapes((8, 8, 3), self.algorithm.adapts)
     self.init = jax.jit(lambda key: self.algorithm.init(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
                                                                           self.shapes)))
     self.layout = functools.cache(lambda kind, devices: parallel.make(kind, devices, BATCH))
@@ -85,7 +85,7 @@ class Trial:
     """State, which is consumed, and losses after training on `batches`."""
     losses = []
     for batch in batches:
-      state, metrics = self.update(*layout)(state, self.layout(*layout).place(batch))
+      state, metrics = self.update(*layout)(state, self.layout(*layout).put(batch))
       losses.append(metrics["loss"])
     return state, np.stack(jax.device_get(losses))
 

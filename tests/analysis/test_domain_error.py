@@ -1,23 +1,27 @@
+import pathlib
+
 import jax
 import numpy as np
 import pytest
 from helpers import make, plain_network, tiny_network
 
-from dgjax import config, data, train
+from dgjax import config, data, parallel
 from dgjax.analysis.domain_error import domain_errors
-from dgjax.analysis.runs import Run
 from dgjax.errors import UserError
+from dgjax.experiment import Experiment, batch_shapes
+from dgjax.runs import Run
 
 
 def run_of(name, network):
   c = config.default(algorithm=name, model="smallnet", data="digits")
   dataset = data.load(c.data, 0)
   algorithm = make(name, network)
-  shapes = train.batch_shapes((16, 16, 3), algorithm.adapts)
+  shapes = batch_shapes((16, 16, 3), algorithm.adapts)
   state = algorithm.init(jax.random.key(0), jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
   *sources, target = dataset.domains
-  return Run(config=c, results={"sources": sources, "target": target}, dataset=dataset, algorithm=algorithm,
-             state=state, rule="last", step=0)
+  c.target = target
+  experiment = Experiment(c, dataset, tuple(sources), algorithm, parallel.make("jit", 1, 1), 1, 1.0)
+  return Run(pathlib.Path("run"), experiment, {}, state, "last", 0)
 
 
 def test_the_mean_over_all_images_a_domain_was_trained_with():
@@ -27,7 +31,7 @@ def test_the_mean_over_all_images_a_domain_was_trained_with():
   for domain in (run.sources[0], run.target):
     source = run.dataset.open(domain, "train")
     images = np.stack([source[i]["image"] for i in range(len(source))])
-    expected = run.algorithm.domain_errors(run.state, run.prepare({"image": images})["image"])
+    expected = run.algorithm.domain_errors(run.state, run.normalise({"image": images})["image"])
     for name in ("with", "without"):
       np.testing.assert_allclose(errors[domain][name], np.mean(expected[name]), rtol=1e-4)
     assert errors[domain]["with"] != errors[domain]["without"]

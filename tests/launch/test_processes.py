@@ -6,13 +6,12 @@ import subprocess
 import sys
 import time
 
-import grain
 import jax
 import pytest
 
-from dgjax import config, parallel, train
-from dgjax.checkpoint import Checkpoints
+from dgjax import config, parallel
 from dgjax.errors import UserError
+from dgjax.folder import RunFolder
 
 LAUNCHER = pathlib.Path(__file__).parents[2] / "launch" / "local.py"
 SETTINGS = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "DGJAX_PROCESSES", "SLURM_NTASKS",
@@ -60,12 +59,12 @@ def test_processes_must_share_the_folder(monkeypatch, tmp_path):
   monkeypatch.setattr(jax, "process_index", lambda: 1)
   monkeypatch.setattr(parallel, "agree", lambda _: {"results": None})  # process 0 made its folder
   with pytest.raises(UserError, match="all processes share"):
-    train.prepare_folder(tmp_path, settings)
+    RunFolder(tmp_path).claim(settings)
   (tmp_path / "config.json").touch()
-  assert train.prepare_folder(tmp_path, settings) is None
+  assert RunFolder(tmp_path).claim(settings) is None
   monkeypatch.setattr(parallel, "agree", lambda _: {"problem": "another config"})
   with pytest.raises(UserError, match="another config"):
-    train.prepare_folder(tmp_path, settings)
+    RunFolder(tmp_path).claim(settings)
 
 
 PROGRAM = """
@@ -80,9 +79,9 @@ sent = dict(text="ü", numbers=[1.5, None], rank=0) if rank == 0 else None
 received = parallel.agree(sent)
 assert received == dict(text="ü", numbers=[1.5, None], rank=0), received
 assert parallel.agree(None if rank == 0 else 1) is None
-layout = parallel.make("jit", 0, 4)
+devices = parallel.make("jit", 0, 4)
 rows = np.arange(4).reshape(2, 2)[rank]
-total = layout.jit(lambda x: x * np.arange(4))(layout.place(dict(x=rows))["x"])
+total = devices.jit(lambda x: x * np.arange(4))(devices.put(dict(x=rows))["x"])
 assert total.tolist() == [0, 1, 4, 9], total
 print("agreed", flush=True)
 if rank == 1:
@@ -110,16 +109,3 @@ def test_processes_agree_and_a_failed_one_leaves():
       process.communicate()
   assert time.monotonic() - begin < 50  # an orderly end would have waited for the other
 
-
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
-  iterator = iter(grain.MapDataset.range(100).to_iter_dataset())
-  for _ in range(7):
-    next(iterator)
-  with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.save(1, {"w": jax.numpy.ones(3)}, iterator, {})
-  data = tmp_path / "1" / "data"
-  (data / "process_0-of-1.json").rename(data / "process_0-of-4.json")
-  other = iter(grain.MapDataset.range(100).to_iter_dataset())
-  with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.restore(1, {"w": jax.numpy.zeros(3)}, other)
-  assert next(other) == 7

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from helpers import same, tiny_network
 
-from dgjax import algorithms, config, data, models, ops, parallel, train
-from dgjax.analysis import figures, runs
+from dgjax import config, data, experiment, models, ops, runs, training
+from dgjax.analysis import figures
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
+from dgjax.evaluation.evaluator import Evaluator
+from dgjax.experiment import Experiment
 from dgjax.recorder import read_lines
 
 DIGITS = str(pathlib.Path(__file__).parents[1] / "configs" / "dmg_digits.py")
@@ -34,7 +37,7 @@ def finished(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
     folder = tmp_path_factory.mktemp("run")
-    return folder, train.run(settings(), folder, "the command")
+    return folder, training.train(settings(), folder, command="the command")
 
 
 def test_the_run_folder(finished):
@@ -74,18 +77,18 @@ def test_results(finished):
 def test_a_finished_run_is_not_run_again(finished, monkeypatch):
   folder, results = finished
   monkeypatch.setattr(data, "load", None)
-  assert train.run(settings(), folder) == results
+  assert training.train(settings(), folder) == results
 
 
 def test_another_config_in_the_same_folder_is_refused(finished):
   folder, _ = finished
   with pytest.raises(UserError, match=r"another config \(algorithm\.overlap_weight: 0\.1 -> 1\.0; seed: 0 -> 1\)"):
-    train.run(settings("--config.seed=1", "--config.algorithm.overlap_weight=1"), folder)
+    training.train(settings("--config.seed=1", "--config.algorithm.overlap_weight=1"), folder)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
   with pytest.raises(UserError, match=r"train/\w+ is (nan|inf) at step \d+: lower optimizer\.learning_rate"):
-    train.run(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1", "--config.log_every=100"),
+    training.train(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1", "--config.log_every=100"),
               tmp_path)
   good = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
   steps = [line["step"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line]
@@ -100,11 +103,9 @@ def test_published_weights_go_below_a_bottleneck(tmp_path):
   models.weights.save(str(tmp_path / "published.safetensors"), published)
   c = settings("--config.algorithm.name=aggregate", "--config.model.bottleneck=6",
                f"--config.model.weights={tmp_path / 'published.safetensors'}")
-  layout, dataset = parallel.make("jit", 1, 16), data.load(c.data, 0)
-  algorithm = algorithms.build(c, classes=10, domains=3, steps_per_epoch=10.0, steps=6)
-  state = train.first_state(c, algorithm, layout, dataset)
+  state = Experiment.build(c).first_state()
   c.model.weights = ""
-  fresh = train.first_state(c, algorithm, layout, dataset)
+  fresh = Experiment.build(c).first_state()
   for kind, tree in (("params", state.params["network"]), ("batch_stats", state.batch_stats["network"])):
     for stage in ("stage1", "stage2"):
       assert same(tree[stage], published[kind][stage])
@@ -115,7 +116,7 @@ def test_published_weights_go_below_a_bottleneck(tmp_path):
 
 def test_report_of_the_last_step_and_a_method_without_masks(tmp_path):
   c = settings("--config.algorithm.name=aggregate", "--config.report=last", "--config.steps=4", "--config.eval_every=2")
-  results = train.run(c, tmp_path)
+  results = training.train(c, tmp_path)
   assert results["report"] == {"rule": "last", "step": 4} and results["method"] == "aggregate"
   assert "mask_matrix" not in results and "overlap" not in results and not (tmp_path / "masks.npz").exists()
   assert set(results["accuracy"]) == {"default"}
@@ -123,49 +124,50 @@ def test_report_of_the_last_step_and_a_method_without_masks(tmp_path):
 
 def test_training_ends_early_where_validation_is_good_enough(tmp_path):
   c = settings("--config.algorithm.name=aggregate", "--config.early_stop=0.01")
-  results = train.run(c, tmp_path)
+  results = training.train(c, tmp_path)
   assert results["step"] == 3 and results["selection"]["last"]["source_accuracy"] >= 0.01
   (tmp_path / "results.json").unlink()  # as if it had been killed between the last save and the report
-  assert train.run(c, tmp_path) == results
-  assert not train.reached({"last": {"step": 3, "source_accuracy": 0.94}}, 3, 0.95)
-  assert not train.reached({"last": {"step": 3, "source_accuracy": 0.99}}, 3, 0.0)
+  again = training.train(c, tmp_path)
+  assert {**again, "seconds": 0} == {**results, "seconds": 0}
+  assert not training.reached({"last": {"step": 3, "source_accuracy": 0.94}}, 3, 0.95)
+  assert not training.reached({"last": {"step": 3, "source_accuracy": 0.99}}, 3, 0.0)
 
 
 def test_the_best_checkpoint_stays_where_its_evaluation_was_stopped(tmp_path, monkeypatch):
   accuracies = {2: 0.9, 4: 0.8, 6: 0.7}
   stops = [2]  # the evaluation that is stopped once; the restart finds out that it was the best
 
-  def evaluate(evaluator, algorithm, state, splits):
+  def scores(evaluator, state, pause):
     step = int(state.step)
     if step in stops:
       stops.remove(step)
-      raise train.Preempted
+      raise training.Preempted
     return dict.fromkeys(("inverted", "colour", "turned"), accuracies[step]), 0.5
 
-  monkeypatch.setattr(train, "evaluate", evaluate)
-  with pytest.raises(train.Preempted):
-    train.run(settings("--config.eval_every=2"), tmp_path)
-  results = train.run(settings("--config.eval_every=2"), tmp_path)
+  monkeypatch.setattr(Evaluator, "scores", scores)
+  with pytest.raises(training.Preempted):
+    training.train(settings("--config.eval_every=2"), tmp_path)
+  results = training.train(settings("--config.eval_every=2"), tmp_path)
   assert results["report"] == {"rule": "source_val", "step": 2}
-  assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "6"]
+  assert int(runs.load(tmp_path).state.step) == 2 and int(runs.load(tmp_path, "last").state.step) == 6
 
 
 def test_a_checkpoint_of_another_arithmetic_is_noted(tmp_path, monkeypatch, caplog):
   def stop(*_):
-    raise train.Preempted
+    raise training.Preempted
 
   with monkeypatch.context() as patch:
-    patch.setattr(train, "due", stop)  # at the top of the loop: nothing was trained yet
-    with pytest.raises(train.Preempted):
-      train.run(settings(), tmp_path)
-  monkeypatch.setattr(train, "due", stop)
-  with pytest.raises(train.Preempted), caplog.at_level("WARNING", "dgjax"):
-    train.run(settings(), tmp_path)
-  assert "arithmetic" not in caplog.text
+    patch.setattr(Experiment, "evaluates", stop)  # at the top of the loop: nothing was trained yet
+    with pytest.raises(training.Preempted):
+      training.train(settings(), tmp_path)
+  monkeypatch.setattr(Experiment, "evaluates", stop)
+  with pytest.raises(training.Preempted), caplog.at_level("WARNING", "dgjax"):
+    training.train(settings(), tmp_path)
+  assert "Resuming" not in caplog.text
   monkeypatch.setattr(ops, "backend", lambda: "another")
   monkeypatch.setenv("NPROC", "77")
-  with pytest.raises(train.Preempted), caplog.at_level("WARNING", "dgjax"):
-    train.run(settings(), tmp_path)
+  with pytest.raises(training.Preempted), caplog.at_level("WARNING", "dgjax"):
+    training.train(settings(), tmp_path)
   assert "-> 'another'" in caplog.text and "-> 77" in caplog.text
 
 
@@ -175,12 +177,12 @@ def test_a_checkpoint_of_another_arithmetic_is_noted(tmp_path, monkeypatch, capl
     ("--config.sources=inverted,plain", "config.sources names 'plain', which is the target")])
 def test_wrong_domains_are_named(tmp_path, override, message):
   with pytest.raises(UserError, match=message):
-    train.run(settings(override), tmp_path)
+    training.train(settings(override), tmp_path)
 
 
 def test_chosen_sources_stay_in_the_data_sets_order(tmp_path):
   c = settings("--config.sources=turned, inverted")
-  assert train.source_domains(c, data.load(c.data, 0)) == ("inverted", "turned")
+  assert experiment.source_domains(c, data.load(c.data, 0)) == ("inverted", "turned")
 
 
 FONTS = ("--config.data.name=fonts", "--config.data.characters=AB", "--config.data.per_character=1",
@@ -189,7 +191,7 @@ FONTS = ("--config.data.name=fonts", "--config.data.characters=AB", "--config.da
 
 def test_a_data_set_of_many_domains(tmp_path):
   """Fonts stand in for the source domains in training; validation fonts are new, and predicted as such."""
-  results = train.run(settings(*FONTS), tmp_path)
+  results = training.train(settings(*FONTS), tmp_path)
   assert (results["sources"], results["target"]) == (["seen"], "unseen") and len(results["groups"]) == 14
   with np.load(tmp_path / "masks.npz") as masks:
     assert masks["fc"].shape == (14, 16)  # a mask a font
@@ -208,20 +210,20 @@ def test_a_data_set_of_many_domains(tmp_path):
 
 def test_domains_that_cannot_be_what_they_are_asked_to(tmp_path):
   with pytest.raises(UserError, match=r"config\.target is 'seen', which fonts has for another use: use unseen"):
-    train.run(settings(*FONTS, "--config.target=seen"), tmp_path)
+    training.train(settings(*FONTS, "--config.target=seen"), tmp_path)
   with pytest.raises(UserError, match=r"config\.sources is 'unseen', which fonts has for another use: use seen"):
-    train.run(settings(*FONTS, "--config.sources=unseen"), tmp_path / "other")
+    training.train(settings(*FONTS, "--config.sources=unseen"), tmp_path / "other")
 
 
 def test_the_shape_of_a_prepared_batch():
-  alone, both = (train.batch_shapes((98, 40, 1), adapts) for adapts in (False, True))
+  alone, both = (experiment.batch_shapes((98, 40, 1), adapts) for adapts in (False, True))
   assert alone["image"].shape == both["target"]["image"].shape == (2, 98, 40, 1)
   assert both["source"] == alone and both.keys() == {"source", "target"} and both["target"].keys() == {"image"}
 
 
 def test_when_evaluations_are_due():
-  by_steps = [step for step in range(11) if train.due(step, 10, 4, 3.0)]
-  by_epochs = [step for step in range(11) if train.due(step, 10, 0, 2.5)]
+  by_steps = [step for step in range(11) if experiment.due(step, 10, 4, 3.0)]
+  by_epochs = [step for step in range(11) if experiment.due(step, 10, 0, 2.5)]
   assert by_steps == [4, 8, 10] and by_epochs == [3, 5, 8, 10]
 
 
@@ -229,7 +231,7 @@ def test_images_are_normalised_on_the_device():
   class Dataset:
     mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
 
-  prepare = train.normaliser(Dataset)
+  prepare = functools.partial(experiment.normalise, Dataset)
   pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3)).astype(np.uint8)
   expected = (pixels / 255 - np.array(Dataset.mean)) / np.array(Dataset.std)
   np.testing.assert_allclose(prepare({"image": jnp.asarray(pixels)})["image"], expected, atol=1e-6)
@@ -250,7 +252,7 @@ def adapted(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
     folder = tmp_path_factory.mktemp("adapted")
-    return folder, train.run(adapting(), folder)
+    return folder, training.train(adapting(), folder)
 
 
 def losses(folder):
@@ -290,7 +292,7 @@ def test_the_targets_labels_change_no_loss(adapted, tmp_path, monkeypatch):
 
   monkeypatch.setattr(data, "load", load)
   folder, results = adapted
-  changed = train.run(adapting(), tmp_path)
+  changed = training.train(adapting(), tmp_path)
   assert losses(tmp_path) == losses(folder) and changed["selection"] == results["selection"]
 
 
@@ -298,14 +300,14 @@ def test_a_run_that_adapts_goes_on_where_it_stopped(adapted, tmp_path, monkeypat
   folder, results = adapted
 
   def stop(*_):
-    raise train.Preempted
+    raise training.Preempted
 
   with monkeypatch.context() as patch:
-    patch.setattr(train, "reached", lambda selection, step, threshold: step == 3 and stop())
-    with pytest.raises(train.Preempted):
-      train.run(adapting(), tmp_path)
+    patch.setattr(training, "reached", lambda selection, step, threshold: step == 3 and stop())
+    with pytest.raises(training.Preempted):
+      training.train(adapting(), tmp_path)
   assert len(losses(tmp_path)) == 3
-  assert train.run(adapting(), tmp_path)["selection"] == results["selection"]
+  assert training.train(adapting(), tmp_path)["selection"] == results["selection"]
   assert losses(tmp_path) == losses(folder)
 
 
@@ -317,4 +319,4 @@ def test_the_rule_that_is_reported_follows_the_method():
 
 def test_a_target_batch_that_does_not_divide(tmp_path):
   with pytest.raises(UserError, match="target_batch_size 9 does not divide among 2 devices: use 8 or 10"):
-    train.run(adapting("--config.target_batch_size=9", "--config.devices=2"), tmp_path)
+    training.train(adapting("--config.target_batch_size=9", "--config.devices=2"), tmp_path)

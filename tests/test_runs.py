@@ -2,12 +2,12 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgjax import config, recipes, train
-from dgjax.analysis import runs
-from dgjax.data import pipeline
+from dgjax import config, data, recipes, runs, training
+from dgjax.data import pipeline, transforms
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
 
@@ -30,7 +30,7 @@ def folder(settings, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:  # the first evaluation is the best, whatever it finds
     patch.setattr(selection, "update", lambda chosen, step, val, target: update(
         chosen, step, dict.fromkeys(val, 1 / step), target))
-    train.run(settings, path)
+    training.train(settings, path)
   return path
 
 
@@ -59,17 +59,27 @@ def test_predicts_what_the_run_reported(folder):
   predict = jax.jit(run.algorithm.predict, static_argnames="mode")
   right = []
   for batch in pipeline.evaluate(run.dataset, TARGET, "test", batch_size=128, image_size=16):
-    logits = predict(run.state, run.prepare(batch)["image"], mode="member/1")
+    logits = predict(run.state, run.normalise(batch)["image"], mode="member/1")
     right.append((np.asarray(logits).argmax(-1) == batch["label"])[batch["mask"]])
   assert np.concatenate(right).mean() == pytest.approx(run.results["mask_matrix"]["accuracy"][1][-1], abs=1e-6)
 
 
-def test_the_state_is_one_that_training_goes_on_from(folder):
-  run = runs.load(folder, "last")
-  batch = {"image": np.zeros((4, 16, 16, 3), np.uint8), "label": np.zeros(4, np.int32), "domain": np.zeros(4, np.int32)}
-  state, _ = jax.eval_shape(run.algorithm.update, run.state, run.prepare(batch))
-  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
-  assert shapes(state) == shapes(run.state)
+def test_a_run_predicts_without_its_data(folder, monkeypatch):
+  monkeypatch.setattr(data, "load", None)  # as if they were deleted
+  run = runs.load(folder)
+  pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3)).astype(np.uint8)
+  outputs = run.outputs(pixels, batch_size=3)  # does not divide
+  logits = run.algorithm.outputs(run.state, run.normalise({"image": jnp.asarray(pixels)})["image"])
+  assert outputs.keys() == logits.keys() and run.classes == tuple("0123456789")
+  for mode in outputs:
+    np.testing.assert_allclose(outputs[mode], jax.nn.softmax(logits[mode]), atol=1e-6)
+  np.testing.assert_array_equal(run.predict(pixels), outputs[run.algorithm.prediction])
+  larger = np.repeat(np.repeat(pixels, 3, 1), 3, 2)
+  expected = np.stack([transforms.resize_array(image, 16) for image in larger])
+  np.testing.assert_allclose(run.predict(larger), run.predict(expected), atol=1e-6)
+  for wrong in (pixels[..., :1], pixels[0], pixels.astype(np.float32), pixels[:0]):
+    with pytest.raises(UserError, match="images must"):
+      run.predict(wrong)
 
 
 @pytest.mark.parametrize(("rule", "step"), [("", FIRST), ("source_val", FIRST), ("last", LAST)])

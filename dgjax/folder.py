@@ -1,0 +1,87 @@
+"""A run's folder: who may use it, which run is in it, and how far that is."""
+
+import json
+import logging
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from dgjax import parallel
+from dgjax.config import differences
+from dgjax.errors import UserError
+from dgjax.files import read_json, write_atomically
+
+log = logging.getLogger("dgjax")
+
+LENGTH = ("steps", "epochs")  # keys in which a run may go on beyond where it was to end
+
+
+class RunFolder:
+  """The folder of one run.
+
+  Attributes:
+    path: absolute.
+    command: how the run was started.
+  """
+
+  def __init__(self, path: pathlib.Path | str, command: str = ""):
+    self.path, self.command = pathlib.Path(path).expanduser().absolute(), command
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """Where the run's checkpoints are."""
+    return self.path / "checkpoints"
+
+  def claim(self, config: ConfigDict) -> dict[str, Any] | None:
+    """Makes the folder, or checks that the run in it is of this config; process 0 decides for all.
+
+    Returns:
+      The contents of `results.json` if the run is finished.
+
+    Raises:
+      UserError: it holds a run with another config, or processes have different folders of that name.
+    """
+    answer: dict[str, Any] = {}
+    if jax.process_index() == 0:
+      try:
+        answer = {"results": self._claim(config)}
+      except UserError as error:
+        answer = {"problem": str(error)}
+    answer = parallel.agree(answer)
+    if problem := answer.get("problem"):
+      raise UserError(problem)
+    if not (self.path / "config.json").exists():
+      raise UserError(f"process {jax.process_index()} does not see the {self.path} of process 0: "
+                      "--workdir must be on a file system that all processes share")
+    return answer["results"]
+
+  def _claim(self, config: ConfigDict) -> dict[str, Any] | None:
+    path, results = self.path / "config.json", self.path / "results.json"
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(f"cannot make the run's folder {self.path} ({error.strerror}): use another --workdir") from error
+    if not path.exists() or not (self.checkpoints.exists() or (self.path / "metrics.jsonl").exists()):
+      write_atomically(path, config.to_dict())  # of a start that failed before any step nothing is to be kept
+      return None
+    old, new = read_json(path), json.loads(config.to_json())
+    changed = differences(old, new)
+    longer = [change for change in changed if change.partition(":")[0] in LENGTH]
+    if others := [change for change in changed if change not in longer]:
+      raise UserError(f"{self.path} holds a run with another config ({'; '.join(others)}): "
+                      "use the same config to resume, or another --workdir")
+    finished = read_json(results) if results.exists() else None
+    if not longer:
+      return finished
+    log.info("the run goes on with another length (%s)", "; ".join(longer))
+    if finished:
+      results.replace(results.with_name(f"results-{finished['step']}.json"))
+    write_atomically(path, config.to_dict())
+    return None
+
+  def write(self, name: str, value: Any) -> None:
+    """Writes JSON into the folder, on process 0, so that a reader finds all of it or none."""
+    if jax.process_index() == 0:
+      write_atomically(self.path / name, value)

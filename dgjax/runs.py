@@ -1,0 +1,159 @@
+"""Finished runs, opened from their folder alone: the experiment and the state that was selected."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dgjax import checkpoint, data
+from dgjax.algorithms import Algorithm, TrainState
+from dgjax.data import Dataset, transforms
+from dgjax.errors import UserError, nearest
+from dgjax.evaluation.selection import RULES
+from dgjax.experiment import Experiment, kept
+from dgjax.files import read_json
+
+KEPT = {"source_val": "best", "last": "state"}  # rule -> the name under which a checkpoint has the state it selected
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished run and a state of it. It predicts without the data that it was trained on.
+
+  Attributes:
+    folder: where it is.
+    experiment: what it was made of, on one device.
+    results: the contents of its `results.json`.
+    state: the selected state; the optimiser's moments are not in it.
+    rule: which rule selected it.
+    step: updates done.
+  """
+
+  folder: pathlib.Path
+  experiment: Experiment
+  results: Mapping[str, Any]
+  state: TrainState
+  rule: str
+  step: int
+
+  @property
+  def config(self) -> ConfigDict:
+    """As resolved when the run was made."""
+    return self.experiment.config
+
+  @property
+  def algorithm(self) -> Algorithm:
+    """The method, with its network."""
+    return self.experiment.algorithm
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Names of the classes, in the order of `predict`'s columns."""
+    return self.experiment.dataset.classes
+
+  @property
+  def sources(self) -> tuple[str, ...]:
+    """The source domains; a batch's `domain`, and the rows of masks, count in this order (or `dataset.groups`')."""
+    return self.experiment.sources
+
+  @property
+  def target(self) -> str:
+    """The domain whose labels training did not see."""
+    return self.experiment.target
+
+  @functools.cached_property
+  def dataset(self) -> Dataset:
+    """The data set with its examples, prepared anew where this machine does not have it.
+
+    Raises:
+      UserError: the data are not where the config says.
+    """
+    described = self.experiment.dataset
+    return data.load(self.config.data, self.config.seed) if described.opener is None else described
+
+  def normalise(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Normalises the images of a batch (uint8) to what `algorithm` takes (float32)."""
+    return self.experiment.normalise(batch)
+
+  def outputs(self, images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:
+    """Class probabilities of images under every way that the method can predict for an unseen domain.
+
+    Args:
+      images: (n, h, w, c), uint8 of any size, which is resized as in evaluation; or what training took, float32.
+      batch_size: images at a time.
+
+    Returns:
+      The name of each way -> (n, classes) float32, rows that sum to 1; `member/DOMAIN` is that of one mask or head.
+
+    Raises:
+      UserError: the images have another shape or type than the run's.
+    """
+    fitted = self._fit(images)
+    parts = []
+    for start in range(0, len(fitted), batch_size):
+      part = fitted[start:start + batch_size]
+      padded = np.concatenate([part, np.zeros((batch_size - len(part), *part.shape[1:]), part.dtype)])
+      probs = jax.device_get(self._probabilities(self.state, padded))
+      parts.append({mode: value[:len(part)] for mode, value in probs.items()})
+    return {mode: np.concatenate([part[mode] for part in parts]) for mode in parts[0]}
+
+  def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Class probabilities of images, (n, classes) float32, in the way that the run was scored; see `outputs`."""
+    return self.outputs(images, batch_size)[self.algorithm.prediction]
+
+  @functools.cached_property
+  def _probabilities(self) -> Any:
+    def probabilities(state: TrainState, images: jax.Array) -> dict[str, jax.Array]:
+      logits = self.algorithm.outputs(state, self.normalise({"image": images})["image"])
+      return {mode: jax.nn.softmax(value) for mode, value in logits.items()}
+    return jax.jit(probabilities)
+
+  def _fit(self, images: np.ndarray) -> np.ndarray:
+    """Checks images, and brings uint8 ones to the run's size."""
+    shape, dtype = self.experiment.dataset.example(self.config.data.image_size)
+    if images.ndim != 4 or images.shape[-1] != shape[-1] or not len(images):
+      raise UserError(f"images must have the shape (n, h, w, {shape[-1]}), n at least 1; these have {images.shape}")
+    if images.shape[1:] == shape and images.dtype == dtype:
+      return images
+    if images.dtype != np.uint8 or dtype != np.uint8:
+      raise UserError(f"images must be {dtype} of shape (n, {', '.join(map(str, shape))}), as in training; these are "
+                      f"{images.dtype} of shape {images.shape}")
+    return np.stack([transforms.resize_array(image, shape[0]) for image in images])
+
+
+def load(folder: pathlib.Path | str, rule: str = "") -> Run:
+  """Opens a finished run on one device, wherever it ran and whether or not its data are there.
+
+  Args:
+    folder: the run's folder.
+    rule: which state: "source_val" or "last", the rules that runs keep a state for; default: the one that the run's
+      report is of.
+
+  Raises:
+    UserError: there is no finished run in the folder, no such rule, or no sound checkpoint.
+  """
+  folder = pathlib.Path(folder).expanduser().absolute()
+  path = folder / "results.json"
+  if not path.exists():
+    unfinished = (folder / "config.json").exists()
+    raise UserError(f"{path} is not there: " + ("the run is not finished, start it again to go on with it" if unfinished
+                                                else "give the folder of one run, that of one target domain"))
+  results = read_json(path)
+  rule = rule or results["report"]["rule"]
+  if rule not in RULES:
+    raise UserError(f"no selection rule {rule!r}{nearest(rule, RULES)}")
+  step = results["selection"][rule]["step"]
+  names = {results["selection"][other]["step"]: name for other, name in KEPT.items() if other in results["selection"]}
+  if step not in names:
+    raise UserError(f"{folder} has no checkpoint of step {step}, which {rule} selected: runs keep those of "
+                    f"{' and '.join(KEPT)} (steps {', '.join(map(str, sorted(names)))})")
+  experiment = Experiment.from_record(ConfigDict(results["config"]), results)
+  state = experiment.state_shapes()
+  like = {"state": state, "best": kept(state)}
+  trees = checkpoint.read(folder / "checkpoints", results["step"], {names[step]: like[names[step]]})
+  return Run(folder, experiment, results, kept(trees[names[step]]), rule, step)

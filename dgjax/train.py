@@ -19,7 +19,7 @@ from dgjax import algorithms, data, models, ops, parallel
 from dgjax.algorithms import Algorithm, Batch, TrainState
 from dgjax.checkpoint import Checkpoints
 from dgjax.config import check, differences
-from dgjax.data import Dataset, pipeline
+from dgjax.data import Dataset, augment, pipeline
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation import selection as rules
 from dgjax.evaluation.accuracy import Evaluator, accuracy, class_accuracy
@@ -66,7 +66,8 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
   total = config.steps or math.ceil(config.epochs * stream.steps_per_epoch)
   algorithm = algorithms.build(config, classes=len(dataset.classes), domains=len(dataset.groups or sources),
                                steps_per_epoch=stream.steps_per_epoch, steps=total)
-  prepare = normaliser(dataset)
+  augmented, normalised = augment.on_device(config.data.augment, config.data.image_size), normaliser(dataset)
+  prepare = lambda batch: normalised(augmented(batch))  # noqa: E731
   update = layout.update(algorithm, prepare)
   iterator = stream.iterator()
   state = first_state(config, algorithm, layout, dataset)

@@ -30,6 +30,8 @@ class Order:
 
   def __getitem__(self, positions: np.ndarray) -> np.ndarray:
     """Returns the indices, in [0, length), at positions of any shape, at least 0 each."""
+    if not positions.size:
+      return positions
     epochs, within = np.divmod(positions, self.length)
     first, last = int(epochs.min()), int(epochs.max())
     table = np.concatenate([self._epoch(epoch) for epoch in range(first, last + 1)])

@@ -14,12 +14,14 @@ from dgjax.errors import UserError, nearest
 SPLITS = ("train", "val", "test")
 
 
-def decode(encoded: bytes, channels: int = 3) -> Image.Image:
+def decode(encoded: bytes, channels: int = 3, smallest: int | None = None) -> Image.Image:
   """Decodes one image file.
 
   Args:
     encoded: the bytes of an image file of any format that Pillow reads.
     channels: 3 for RGB, 1 for grey.
+    smallest: sides that are enough: a JPEG is decoded at a half, a quarter or an eighth of its sides if neither becomes
+      smaller. None: whole.
 
   Returns:
     A loaded Pillow image of mode RGB or L; transparency is dropped.
@@ -28,6 +30,8 @@ def decode(encoded: bytes, channels: int = 3) -> Image.Image:
     OSError, ValueError, SyntaxError, Image.DecompressionBombError: Pillow's, where the bytes are no whole image.
   """
   image: Image.Image = Image.open(io.BytesIO(encoded))
+  if smallest:
+    image.draft(None, (smallest, smallest))
   if image.mode == "P" and "transparency" in image.info:
     image = image.convert("RGBA")  # else Pillow warns that it guesses
   elif image.mode.startswith("I"):  # 16-bit grey: convert() would clip instead of scale
@@ -61,11 +65,12 @@ class Source:
   def __len__(self) -> int:
     return len(self.indices)
 
-  def image(self, index: int) -> tuple[Image.Image | np.ndarray, int]:
+  def image(self, index: int, smallest: int | None = None) -> tuple[Image.Image | np.ndarray, int]:
     """Reads one example.
 
     Args:
       index: in [0, len(self)).
+      smallest: see `decode`.
 
     Returns:
       The decoded Pillow image (mode RGB, or L with one channel), or the float32 array of a data set that has no images;
@@ -77,12 +82,16 @@ class Source:
     try:
       record = self._records[int(self.indices[index])]
       stored = record["image"]
-      image = stored if isinstance(stored, np.ndarray) else decode(stored, self._channels)
+      image = stored if isinstance(stored, np.ndarray) else decode(stored, self._channels, smallest)
       return image, int(record["label"])
     except Exception as error:  # a damaged cache surfaces as any of half a dozen types
       raise UserError(
         f"record {self.indices[index]} of the prepared data in {self._where} cannot be read ({error}): "
         "delete that folder and run again to prepare it anew") from error
+
+  def sides(self, index: int) -> tuple[int, int]:
+    """Returns width and height of an example's image, which is not decoded for it."""
+    return Image.open(io.BytesIO(self._records[int(self.indices[index])]["image"])).size
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Returns {"image": (h, w, c) uint8, or float32 where there are no images, "label": int}, decoded here and now."""

@@ -1,21 +1,29 @@
-"""From a prepared data set to batches: shuffled and augmented for training, in order and padded for evaluation.
+"""From a prepared data set to batches: shuffled for training, in order and padded for evaluation.
 
 A batch is a function of (seed, step) alone. That makes the whole state of a training iterator one number, makes a
 resumed run see what an uninterrupted one would, and lets every process compute its rows of the global batch without
-knowing of the others.
+knowing of the others. What stands in which row is found first, as arrays; then the images are either decoded and
+cropped here (a stream), or gathered on the device, where they stay (`resident`).
 """
 
 import dataclasses
 import sys
+import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
+from PIL import Image
 
+from dgjax.data import augment as augmentations
 from dgjax.data import transforms
+from dgjax.data.augment import Augmentation
 from dgjax.data.dataset import Dataset, Source, array
+from dgjax.data.resident import Resident
+from dgjax.data.shuffle import Order
+from dgjax.data.threads import thread_count
 from dgjax.errors import UserError, nearest
 
 MIXINGS = ("pooled", "balanced")
@@ -24,24 +32,125 @@ Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
+class Picks:
+  """Which examples stand in which rows of which step, for this process.
+
+  Examples are counted through all sources, one after the other.
+
+  Attributes:
+    sources: of the examples.
+    locate: positions in the endless order, of any shape -> the examples there, and in which of their epochs.
+    batch_size: of the global batch.
+    rows: which of its rows this process makes.
+    seed: of order and augmentation.
+    labelled: whether labels and domains may be seen.
+  """
+
+  sources: tuple[Source, ...]
+  locate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+  batch_size: int
+  rows: range
+  seed: int
+  labelled: bool
+
+  def at(self, step: int, steps: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the examples of some steps and their epochs, (steps, rows) int each."""
+    first = (step + np.arange(steps)[:, None]) * self.batch_size
+    return self.locate(first + np.arange(self.rows.start, self.rows.stop))
+
+  def indices(self, resident: Resident) -> Callable[[int, int], Batch]:
+    """Returns what `TrainStream.indices` returns, of this part."""
+    row, (domain, words) = resident.rows(self.sources), _tables(self.sources)
+
+    def at(step: int, steps: int) -> Batch:
+      example, epoch = self.at(step, steps)
+      found = {"row": row[example], "key": _keys(self.seed, epoch, words[example])}
+      return found | {"domain": domain[example]} if self.labelled else found
+
+    return at
+
+
+def _tables(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns, for all examples of the sources, what their `domain` is in training, and the words that name them."""
+  domain = [np.full(len(source), number) if source.groups is None else source.groups
+            for number, source in enumerate(sources)]
+  words = [np.stack([np.full(len(source), zlib.crc32(source.domain.encode())), source.indices], 1)
+           for source in sources]
+  return np.concatenate(domain).astype(np.int32), np.concatenate(words).astype(np.uint32)
+
+
+def _keys(seed: int, epoch: np.ndarray, words: np.ndarray) -> np.ndarray:
+  """Returns (..., 4) uint32: all that the augmentation of an example depends on, as of `augment.example_key`."""
+  seeds = np.full_like(epoch, seed % 2**32)
+  return np.concatenate([np.stack([seeds, epoch], -1).astype(np.uint32), words], -1)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainStream:
   """An endless stream of training batches.
 
   Attributes:
+    picks: what stands where, under "source" and "target" in a stream made by `with_target`, else under "".
     batches: the batches as a grain dataset, indexed by step; zip it with another to feed both from one iterator.
     examples_per_epoch: of all domains together.
     steps_per_epoch: examples_per_epoch / the global batch size; not whole in general, batches straddle epochs.
     read_options: threads and batches made ahead.
   """
 
+  picks: Mapping[str, Picks]
   batches: grain.MapDataset
   examples_per_epoch: int
   steps_per_epoch: float
   read_options: grain.ReadOptions
 
-  def iterator(self) -> grain.DatasetIterator:
+  def iterator(self) -> "Iterated":
     """Returns an iterator from step 0, with get_state and set_state, that `grain.checkpoint.CheckpointSave` takes."""
-    return iter(self.batches.to_iter_dataset(self.read_options))
+    return Iterated(iter(self.batches.to_iter_dataset(self.read_options)))
+
+  @property
+  def sources(self) -> tuple[Source, ...]:
+    """All whose examples are trained on."""
+    return tuple(source for part in self.picks.values() for source in part.sources)
+
+  def indices(self, resident: Resident) -> Callable[[int, int], dict[str, Any]]:
+    """Returns a function that tells the batches of some steps, for images that stay on the device.
+
+    Args:
+      resident: holds the images.
+
+    Returns:
+      A function of a step and a number K of steps. It returns what K batches of this process's b rows are made of by
+      `resident.gather`, with K leading: row (K, b) int32, domain (K, b) int32, key (K, b, 4) uint32; or a dict of such
+      parts, that of the target without domain.
+    """
+    parts = {name: part.indices(resident) for name, part in self.picks.items()}
+    return parts[""] if "" in parts else lambda step, steps: {name: part(step, steps) for name, part in parts.items()}
+
+
+class Iterated(grain.DatasetIterator):
+  """Batches one by one, with a count of the time that the caller waited for them.
+
+  Attributes:
+    waited: seconds, since the beginning.
+  """
+
+  def __init__(self, batches: grain.DatasetIterator):
+    super().__init__(batches)
+    self.waited = 0.0
+
+  def __next__(self) -> Any:
+    began = time.perf_counter()
+    batch = next(self._parent)
+    self.waited += time.perf_counter() - began
+    return batch
+
+  def get_state(self) -> dict[str, Any]:
+    """Returns the position."""
+    return self._parent.get_state()
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Goes to a position."""
+    self._parent.set_state(state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +158,19 @@ class EvalBatches:
   """The batches of one pass over a split; iterate as often as needed.
 
   Attributes:
+    source: the split.
     batches: as a grain dataset.
+    rows: index of a batch -> the examples in this process's rows, and which rows have one.
     examples: in the split, over all processes.
+    domain_index: what the batches' `domain` says.
     read_options: threads and batches made ahead.
   """
 
+  source: Source
   batches: grain.MapDataset
+  rows: Callable[[int | np.ndarray], tuple[np.ndarray, np.ndarray]]
   examples: int
+  domain_index: int
   read_options: grain.ReadOptions
 
   def __len__(self) -> int:
@@ -67,6 +182,31 @@ class EvalBatches:
       yield from iterator
     finally:
       iterator.close()
+
+  def indices(self, resident: Resident) -> Batch:
+    """Tells all batches of the pass, for images that stay on the device.
+
+    Args:
+      resident: holds the images.
+
+    Returns:
+      What the batches are made of by `resident.gather`, with their number n leading: row (n, b) int32, domain (n, b)
+      int32, mask (n, b) bool.
+    """
+    example, mask = self.rows(np.arange(len(self))[:, None])
+    row = np.where(mask, resident.rows([self.source])[np.where(mask, example, 0)], resident.nothing)
+    return {"row": row, "domain": np.full(row.shape, self.domain_index, np.int32), "mask": mask}
+
+
+def read_options(threads: int, prefetch: int) -> grain.ReadOptions:
+  """Returns how many threads make batches, and how many batches ahead.
+
+  Args:
+    threads: 0 for as many as there are cores that this process may use.
+    prefetch: 0 for two more than threads: each thread makes a batch of its own, and two wait for the caller.
+  """
+  threads = thread_count(threads)
+  return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch or threads + 2)
 
 
 def _rows(batch_size: int, process_index: int, process_count: int, key: str = "batch_size") -> range:
@@ -80,32 +220,29 @@ def _rows(batch_size: int, process_index: int, process_count: int, key: str = "b
   return range(process_index * each, (process_index + 1) * each)
 
 
-def _order(length: int, seed: int, salt: int) -> grain.MapDataset:
+def _order(length: int, seed: int, salt: int) -> Order:
   """Returns an endless sequence of indices: every epoch of `length` is a permutation of its own."""
-  word = int(np.random.SeedSequence([seed, salt]).generate_state(1)[0])
-  return grain.MapDataset.range(length).seed(word).shuffle().repeat()
+  return Order(length, int(np.random.SeedSequence([seed, salt]).generate_state(1)[0]))
 
 
-def _pooled(lengths: Sequence[int], seed: int, salt: int = 0) -> Callable[[int], tuple[int, int, int]]:
-  """Returns position -> (domain, index in it, epoch), all domains shuffled together."""
-  total, starts = sum(lengths), np.cumsum([0, *lengths])
-  order = _order(total, seed, salt)
-
-  def locate(position: int) -> tuple[int, int, int]:
-    index = order[position]
-    domain = int(np.searchsorted(starts, index, side="right")) - 1
-    return domain, int(index - starts[domain]), position // total
-
-  return locate
+def _pooled(lengths: Sequence[int], seed: int, salt: int = 0) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+  """Returns positions -> (examples, epochs), all domains shuffled together."""
+  order = _order(sum(lengths), seed, salt)
+  return lambda positions: (order[positions], positions // order.length)
 
 
-def _balanced(lengths: Sequence[int], seed: int) -> Callable[[int], tuple[int, int, int]]:
-  """Returns position -> (domain, index in it, epoch of that domain), the domains taking turns."""
+def _balanced(lengths: Sequence[int], seed: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+  """Returns positions -> (examples, epochs of their domain), the domains taking turns."""
   orders = [_order(length, seed, 1 + number) for number, length in enumerate(lengths)]
+  starts = np.cumsum([0, *lengths])
 
-  def locate(position: int) -> tuple[int, int, int]:
-    turn, domain = divmod(position, len(lengths))
-    return domain, int(orders[domain][turn]), turn // lengths[domain]
+  def locate(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    turn, domain = np.divmod(positions, len(lengths))
+    example, epoch = np.empty_like(turn), turn // np.take(lengths, domain)
+    for number, order in enumerate(orders):
+      here = domain == number
+      example[here] = starts[number] + order[turn[here]]
+    return example, epoch
 
   return locate
 
@@ -118,14 +255,12 @@ def _open(dataset: Dataset, domain: str, split: str) -> Source:
   return source
 
 
-def _transform(dataset: Dataset, augment: str) -> Callable[[Any, int, np.random.Generator], Any]:
-  """Returns the augmentation of a data set's examples; arrays that are no images are left as they are."""
-  transform = transforms.find(augment)
-  if not dataset.array_shape:
-    return transform
-  if augment != "none":
-    raise UserError(f"config.data.augment={augment} is for images, and data set {dataset.name!r} has none: use none")
-  return lambda image, size, rng: image
+def _augmentation(dataset: Dataset, name: str) -> Augmentation:
+  """Returns an augmentation, if it is for what the data set holds."""
+  augmentation = augmentations.find(name)
+  if dataset.array_shape and name != "none":
+    raise UserError(f"config.data.augment={name} is for images, and data set {dataset.name!r} has none: use none")
+  return augmentation
 
 
 def _check_image_size(image_size: int) -> None:
@@ -135,12 +270,13 @@ def _check_image_size(image_size: int) -> None:
 
 def train(
     dataset: Dataset, domains: Sequence[str], *, batch_size: int, seed: int, image_size: int, augment: str = "paper",
-    mixing: str = "pooled", process_index: int = 0, process_count: int = 1, threads: int = 2,
-    prefetch: int = 4) -> TrainStream:
-  """Streams shuffled, augmented batches of the "train" splits of some domains, without end.
+    mixing: str = "pooled", process_index: int = 0, process_count: int = 1, threads: int = 0,
+    prefetch: int = 0) -> TrainStream:
+  """Streams shuffled batches of the "train" splits of some domains, without end.
 
-  Every example comes exactly once per epoch; batches straddle epochs, nothing is dropped. An example's augmentation
-  depends on (seed, epoch, example) alone.
+  Every example comes exactly once per epoch; batches straddle epochs, nothing is dropped. Images are cropped here; the
+  rest of the augmentation is left to `augment.on_device`. An example's augmentation depends on (seed, epoch, example)
+  alone.
 
   Args:
     dataset: as loaded.
@@ -148,21 +284,21 @@ def train(
     batch_size: of the global batch, over all processes.
     seed: of order and augmentation; at least 0.
     image_size: pixels per side.
-    augment: one of `transforms.AUGMENTATIONS`.
+    augment: one of `augment.AUGMENTATIONS`.
     mixing: "pooled": all domains shuffled together, so in proportion to their size; "balanced": equal numbers of each
       in every batch, each domain going through its examples at its own pace.
     process_index, process_count: this process yields rows [i * B / n, (i + 1) * B / n) of the global batch.
-    threads: that make batches.
-    prefetch: batches made ahead.
+    threads, prefetch: see `read_options`.
 
   Returns:
     A stream of batches for this process's b = B / n rows: image (b, image_size, image_size, channels) uint8, or (b,
-    *dataset.array_shape) float32; label (b,) int32, domain (b,) int32.
+    *dataset.array_shape) float32; label (b,) int32, domain (b,) int32; and key (b, 4) uint32 where the augmentation has
+    a part that is left to the device.
 
   Raises:
     UserError: unknown domain, augmentation or mixing; an empty split; a batch size that does not divide.
   """
-  transform = _transform(dataset, augment)
+  augmentation = _augmentation(dataset, augment)
   _check_image_size(image_size)
   rows = _rows(batch_size, process_index, process_count)
   if not domains:
@@ -183,13 +319,13 @@ def train(
   else:
     raise UserError(f"unknown config.data.mixing {mixing!r}{nearest(mixing, MIXINGS)}")
   return _stream(dataset, sources, locate, rows=rows, batch_size=batch_size, seed=seed, image_size=image_size,
-                 transform=transform, labelled=True, threads=threads, prefetch=prefetch)
+                 augmentation=augmentation, labelled=True, threads=threads, prefetch=prefetch)
 
 
 def unlabelled(
     dataset: Dataset, domain: str, *, batch_size: int, seed: int, image_size: int, augment: str = "paper",
-    process_index: int = 0, process_count: int = 1, threads: int = 2, prefetch: int = 4) -> TrainStream:
-  """Streams shuffled, augmented images of a target domain without their labels, without end.
+    process_index: int = 0, process_count: int = 1, threads: int = 0, prefetch: int = 0) -> TrainStream:
+  """Streams shuffled images of a target domain without their labels, without end.
 
   They are those of `dataset.adaptation_split`. Order and augmentation are as of `train`, but of the target's own.
 
@@ -200,17 +336,17 @@ def unlabelled(
     seed, image_size, augment, process_index, process_count, threads, prefetch: as `train` takes them.
 
   Returns:
-    A stream of batches that hold image, as `train` yields it, and nothing else.
+    A stream of batches that hold image and key, as `train` yields them, and nothing else.
 
   Raises:
     UserError: unknown domain or augmentation; an empty split; a batch size that does not divide.
   """
-  transform = _transform(dataset, augment)
+  augmentation = _augmentation(dataset, augment)
   _check_image_size(image_size)
   rows = _rows(batch_size, process_index, process_count, "target_batch_size")
   source = _open(dataset, domain, dataset.adaptation_split(domain))
   return _stream(dataset, [source], _pooled([len(source)], seed, TARGET_ORDER), rows=rows, batch_size=batch_size,
-                 seed=seed, image_size=image_size, transform=transform, labelled=False, threads=threads,
+                 seed=seed, image_size=image_size, augmentation=augmentation, labelled=False, threads=threads,
                  prefetch=prefetch)
 
 
@@ -226,37 +362,42 @@ def with_target(source: TrainStream, target: TrainStream) -> TrainStream:
   """
   length = min(len(source.batches), len(target.batches))
   both = grain.experimental.ZipMapDataset([source.batches[:length], target.batches[:length]])
-  return dataclasses.replace(source, batches=both.map(lambda parts: {"source": parts[0], "target": parts[1]}))
+  return dataclasses.replace(
+    source, picks={"source": source.picks[""], "target": target.picks[""]},
+    batches=both.map(lambda parts: {"source": parts[0], "target": parts[1]}))
 
 
-def _stream(dataset: Dataset, sources: Sequence[Source], locate: Callable[[int], tuple[int, int, int]], *, rows: range,
-            batch_size: int, seed: int, image_size: int, transform: Callable[[Any, int, np.random.Generator], Any],
-            labelled: bool, threads: int, prefetch: int) -> TrainStream:
-  """Returns the batches of the examples that `locate` finds; without labels they hold images alone."""
-  salts = [zlib.crc32(source.domain.encode()) for source in sources]
+def _stream(dataset: Dataset, sources: Sequence[Source],
+            locate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], *, rows: range, batch_size: int, seed: int,
+            image_size: int, augmentation: Augmentation, labelled: bool, threads: int, prefetch: int) -> TrainStream:
+  """Returns the batches of the examples that `locate` finds; without labels they hold images and keys alone."""
+  picks = Picks(tuple(sources), locate, batch_size, rows, seed, labelled)
+  domain, words = _tables(sources)
+  starts, examples = np.cumsum([0, *map(len, sources)]), sum(map(len, sources))
+  smallest = augmentation.smallest(image_size)
 
   def make(step: int) -> Batch:
-    batch = _empty(len(rows), dataset, image_size)
-    for slot, row in enumerate(rows):
-      domain, index, epoch = locate(step * batch_size + row)
-      source = sources[domain]
-      image, batch["label"][slot] = source.image(index)
-      key = [seed, epoch, salts[domain], int(source.indices[index])]
-      rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-      batch["image"][slot] = array(transform(image, image_size, rng))
-      batch["domain"][slot] = domain if source.groups is None else source.groups[index]
-    return batch if labelled else {"image": batch["image"]}
+    (example,), (epoch,) = picks.at(step)
+    batch = _empty(len(rows), dataset, image_size) | {"domain": domain[example]}
+    numbers = np.searchsorted(starts, example, side="right") - 1
+    for slot, number in enumerate(numbers):
+      image, batch["label"][slot] = sources[number].image(int(example[slot] - starts[number]), smallest)
+      if isinstance(image, Image.Image):
+        key = [seed, int(epoch[slot]), *map(int, words[example[slot]])]
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+        image = augmentation.on_host(image, image_size, rng)
+      batch["image"][slot] = array(image)
+    if augmentation.needs_key:
+      batch["key"] = _keys(seed, epoch, words[example])
+    return batch if labelled else {key: batch[key] for key in ("image", "key") if key in batch}
 
-  examples = sum(map(len, sources))
-  return TrainStream(
-    batches=grain.MapDataset.range(sys.maxsize // batch_size).map(make),
-    examples_per_epoch=examples, steps_per_epoch=examples / batch_size,
-    read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, 1)))
+  return TrainStream({"": picks}, grain.MapDataset.range(sys.maxsize // batch_size).map(make), examples,
+                     examples / batch_size, read_options(threads, prefetch))
 
 
 def evaluate(
     dataset: Dataset, domain: str, split: str, *, batch_size: int, image_size: int, domain_index: int = 0,
-    process_index: int = 0, process_count: int = 1, threads: int = 2, prefetch: int = 4) -> EvalBatches:
+    process_index: int = 0, process_count: int = 1, threads: int = 0, prefetch: int = 0) -> EvalBatches:
   """Goes once through one split of one domain, in order.
 
   Args:
@@ -269,8 +410,7 @@ def evaluate(
     domain_index: what the batches' `domain` says.
     process_index, process_count: this process yields rows [i * B / n, (i + 1) * B / n) of each global batch; every
       process yields the same number of batches.
-    threads: that make batches.
-    prefetch: batches made ahead.
+    threads, prefetch: see `read_options`.
 
   Returns:
     Batches as `train` yields them, and mask (b,) bool: each example is True exactly once over all batches and
@@ -282,22 +422,22 @@ def evaluate(
   _check_image_size(image_size)
   rows = _rows(batch_size, process_index, process_count)
   source = _open(dataset, domain, split)
-  fit: Callable[[Any, int], Any] = transforms.centre if dataset.centre_crop else transforms.resize
-  if dataset.array_shape:
-    fit = lambda image, size: image  # noqa: E731
+
+  def find(step: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    example = step * batch_size + np.arange(rows.start, rows.stop)
+    return example, example < len(source)
 
   def make(step: int) -> Batch:
     batch = _empty(len(rows), dataset, image_size)
     batch["domain"][:] = domain_index
-    batch["mask"] = np.arange(step * batch_size + rows.start, step * batch_size + rows.stop) < len(source)
+    example, batch["mask"] = find(step)
     for slot in range(int(batch["mask"].sum())):
-      image, batch["label"][slot] = source.image(step * batch_size + rows.start + slot)
-      batch["image"][slot] = array(fit(image, image_size))
+      image, batch["label"][slot] = source.image(int(example[slot]))
+      batch["image"][slot] = array(transforms.fit(image, image_size, dataset.centre_crop))
     return batch
 
-  return EvalBatches(
-    batches=grain.MapDataset.range(-(-len(source) // batch_size)).map(make), examples=len(source),
-    read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, 1)))
+  return EvalBatches(source, grain.MapDataset.range(-(-len(source) // batch_size)).map(make), find, len(source),
+                     domain_index, read_options(threads, prefetch))
 
 
 def _empty(rows: int, dataset: Dataset, image_size: int) -> dict[str, Any]:

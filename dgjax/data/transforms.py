@@ -1,17 +1,15 @@
-"""Image transforms on Pillow images: what the papers train and evaluate with, at any resolution.
+"""What the host does to Pillow images: resizing and cropping, at any resolution.
 
-Randomness comes from an explicit generator alone, drawn in a fixed order.
+Flips and colours are changed on the device (`augment`). Randomness comes from an explicit generator alone, drawn in a
+fixed order.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image
 
-from dgjax.errors import UserError, nearest
-
-Augmentation = Callable[[Image.Image, int, np.random.Generator], Image.Image]
+TRIES = 10  # to draw a box that fits
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
@@ -40,6 +38,11 @@ def enlarged(size: int) -> int:
   return round(size * 256 / 224)
 
 
+def enlarge(image: Image.Image, size: int) -> Image.Image:
+  """Resizes to 256/224 of the size, whatever the aspect."""
+  return resize(image, enlarged(size))
+
+
 def centre(image: Image.Image, size: int) -> Image.Image:
   """Resizes to 256/224 of the size, whatever the aspect, and takes the centre of the size.
 
@@ -53,7 +56,14 @@ def centre(image: Image.Image, size: int) -> Image.Image:
   Source: Transfer-Learning-Library's evaluation on Office-31 and VisDA-2017, on which wemnet.txt seems to build.
   """
   offset = (enlarged(size) - size) // 2
-  return resize(image, enlarged(size)).crop((offset, offset, offset + size, offset + size))
+  return enlarge(image, size).crop((offset, offset, offset + size, offset + size))
+
+
+def fit(image: Image.Image | np.ndarray, size: int, centre_crop: bool) -> Image.Image | np.ndarray:
+  """Makes what evaluation sees: the centre or, if not `centre_crop`, all of an image; an array stays as it is."""
+  if isinstance(image, np.ndarray):
+    return image
+  return centre(image, size) if centre_crop else resize(image, size)
 
 
 def random_resized_crop(
@@ -72,7 +82,7 @@ def random_resized_crop(
     The crop. Where ten draws fit no box, the largest centred one whose aspect is in range.
   """
   width, height = image.size
-  for _ in range(10):
+  for _ in range(TRIES):
     area = width * height * rng.uniform(*scale)
     aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
     w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -86,104 +96,13 @@ def random_resized_crop(
   return resize(image.crop((left, top, left + w, top + h)), size)
 
 
-def random_flip(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-  """Mirrors left to right with probability 0.5."""
-  return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
-
-
-def shift_hue(image: Image.Image, amount: float) -> Image.Image:
-  """Turns the hue of an RGB image.
+def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+  """Takes a square of (size, size) at a random place.
 
   Args:
-    image: mode RGB; any other is returned as it is.
-    amount: in turns of the colour circle, [-0.5, 0.5].
-
-  Returns:
-    The image, through 8-bit HSV.
-  """
-  if image.mode != "RGB":
-    return image
-  hue, saturation, value = image.convert("HSV").split()
-  turn = int(amount * 255)
-  hue = hue.point([(level + turn) % 256 for level in range(256)])
-  return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
-
-
-def color_jitter(
-    image: Image.Image, rng: np.random.Generator, brightness: float = 0.4, contrast: float = 0.4,
-    saturation: float = 0.4, hue: float = 0.4) -> Image.Image:
-  """Changes brightness, contrast, saturation and hue by random amounts, in random order.
-
-  Args:
-    image: mode RGB or L (which has neither saturation nor hue).
+    image: mode RGB or L; both sides are at least `size`.
+    size: pixels per side of the result.
     rng: drawn from.
-    brightness, contrast, saturation: each factor is uniform in [1 - x, 1 + x].
-    hue: the turn is uniform in [-hue, hue].
-
-  Returns:
-    The changed image.
   """
-  order = rng.permutation(4)
-  factors = 1.0 + rng.uniform(-1.0, 1.0, 3) * (brightness, contrast, saturation)
-  turn = rng.uniform(-hue, hue)
-  for operation in order:
-    if operation == 0:
-      image = ImageEnhance.Brightness(image).enhance(factors[0])
-    elif operation == 1:
-      image = ImageEnhance.Contrast(image).enhance(factors[1])
-    elif operation == 2:
-      image = ImageEnhance.Color(image).enhance(factors[2])
-    else:
-      image = shift_hue(image, turn)
-  return image
-
-
-def paper(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-  """Random resized crop of 80 to 100 % of the area, flip, colour jitter of 0.4 each.
-
-  Source: DMG, Section 4 and released code (PACS).
-  """
-  return color_jitter(random_flip(random_resized_crop(image, size, rng), rng), rng)
-
-
-def domainnet(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-  """Resizes to 256/224 of the size, takes a random crop of the size, and flips.
-
-  Source: DMG, released code (DomainNet).
-  """
-  larger = enlarged(size)
-  left, top = (int(offset) for offset in rng.integers(larger - size + 1, size=2))
-  return random_flip(resize(image, larger).crop((left, top, left + size, top + size)), rng)
-
-
-def office(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-  """Resizes to 256/224 of the size, crops a box of 8 to 100 % of the area, resizes that to the size, and flips.
-
-  Source: Transfer-Learning-Library's default for Office-31, on which wemnet.txt seems to build.
-  """
-  return random_flip(random_resized_crop(resize(image, enlarged(size)), size, rng, scale=(0.08, 1.0)), rng)
-
-
-def visda(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-  """Resizes to 256/224 of the size, takes the centre of the size, and flips.
-
-  Source: Transfer-Learning-Library's setting for VisDA-2017, on which wemnet.txt seems to build.
-  """
-  return random_flip(centre(image, size), rng)
-
-
-def none(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-  """Only resizes."""
-  del rng
-  return resize(image, size)
-
-
-AUGMENTATIONS: dict[str, Augmentation] = {
-  "paper": paper, "domainnet": domainnet, "office": office, "visda": visda, "none": none}
-
-
-def find(name: str) -> Augmentation:
-  """Returns an augmentation by name, and raises a UserError that names the nearest one where there is none."""
-  if name not in AUGMENTATIONS:
-    raise UserError(f"unknown augmentation {name!r} in config.data.augment{nearest(name, AUGMENTATIONS)}")
-  return AUGMENTATIONS[name]
+  left, top = (int(rng.integers(side - size + 1)) for side in image.size)
+  return image.crop((left, top, left + size, top + size))

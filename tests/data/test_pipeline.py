@@ -1,13 +1,18 @@
 import collections
 import dataclasses
 import itertools
+import os
+import types
 
 import grain
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 
-from dgjax.data import pipeline
+from dgjax import data
+from dgjax.data import augment, pipeline
 from dgjax.data.dataset import Source
 from dgjax.errors import UserError
 
@@ -103,19 +108,17 @@ def test_processes_share_the_global_batch_in_contiguous_rows(uneven, mixing, pro
 
 
 def test_augmentation_depends_on_seed_epoch_and_example_alone(uneven):
-  def images(seed=0, **keys):
-    found = {}
-    for batch in take(stream(uneven, augment="paper", seed=seed, batch_size=3, **keys).iterator(), 18):
-      for image, domain in zip(batch["image"], batch["domain"], strict=True):
-        found.setdefault((int(domain), image.tobytes()), None)
-    return set(found)
+  finish = jax.jit(augment.on_device("paper", 8))
+
+  def images(seed=0, count=54, **keys):
+    flow = stream(uneven, augment="paper", seed=seed, batch_size=1, **keys)
+    return {(int(domain), np.asarray(image).tobytes()) for batch in map(finish, take(flow.iterator(), count))
+            for image, domain in zip(batch["image"], batch["domain"], strict=True)}
 
   # an epoch of "clay" is the same images however many others are mixed in
   alone = {key for key in images(domains=("clay",))}
   pooled = {key for key in images(domains=("clay", "wool")) if key[0] == 0}
-  first_epoch = set(itertools.chain.from_iterable(
-    [(0, image.tobytes()) for image in batch["image"]]
-    for batch in take(stream(uneven, ("clay",), augment="paper", batch_size=5).iterator(), 1)))
+  first_epoch = images(domains=("clay",), count=5)
   assert first_epoch <= alone and first_epoch <= pooled
   assert len(alone) > 5  # later epochs are augmented anew
   assert not first_epoch & images(seed=1, domains=("clay",))
@@ -152,6 +155,33 @@ def test_iterator_is_saved_by_orbax(uneven, tmp_path):
   assert_same(take(second, 5), take(first, 5))
 
 
+def test_an_iterator_counts_the_time_it_was_waited_for(uneven, monkeypatch):
+  clock = itertools.count()
+  monkeypatch.setattr(pipeline, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+  iterator = stream(uneven).iterator()
+  take(iterator, 3)
+  assert iterator.waited == 3
+
+
+def test_threads_and_batches_ahead():
+  options = pipeline.read_options(0, 0)
+  assert options.num_threads == len(os.sched_getaffinity(0))
+  assert options.prefetch_buffer_size > options.num_threads  # else some threads would have nothing to do
+  options = pipeline.read_options(3, 1)
+  assert (options.num_threads, options.prefetch_buffer_size) == (3, 1)
+
+
+def test_large_photographs_are_decoded_smaller_for_crops(tmp_path, config):
+  for name in "ab":
+    (tmp_path / "one" / name).mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(tmp_path / "one" / name / "0.jpg")
+  dataset = data.load(config("folder", dir=str(tmp_path), val_fraction=0.0, test_fraction=0.0), 0)
+  source = dataset.open("one", "train")
+  sizes = {smallest: source.image(0, smallest)[0].size for smallest in (None, 25, 24, 12)}
+  assert sizes == {None: (64, 48), 25: (64, 48), 24: (32, 24), 12: (16, 12)}
+  assert source.sides(0) == (64, 48)
+
+
 def adapting(dataset, target="wool", size=4, **keys):
   keys = dict(seed=0, image_size=8, augment="paper") | keys
   return pipeline.with_target(pipeline.train(dataset, ("clay", "ink"), batch_size=6, **keys),
@@ -162,9 +192,9 @@ def test_a_batch_for_adaptation_has_the_targets_images_and_no_labels(uneven):
   flow = adapting(uneven)
   batch = next(flow.iterator())
   assert {key: value.shape for key, value in batch["source"].items()} == {
-    "image": (6, 8, 8, 3), "label": (6,), "domain": (6,)}
+    "image": (6, 8, 8, 3), "label": (6,), "domain": (6,), "key": (6, 4)}
   assert {key: (value.shape, value.dtype.name) for key, value in batch["target"].items()} == {
-    "image": ((4, 8, 8, 3), "uint8")}
+    "image": ((4, 8, 8, 3), "uint8"), "key": ((4, 4), "uint32")}
   assert flow.examples_per_epoch == 13 and flow.steps_per_epoch == 13 / 6
   alone = stream(uneven, ("clay", "ink"), augment="paper").iterator()
   assert_same([batch["source"]], take(alone, 1))  # the target changes nothing of the sources
@@ -216,8 +246,8 @@ def test_both_positions_are_in_one_checkpoint(uneven, tmp_path, at):
 def with_other_labels(dataset, domain):
   """The data set with every label of one domain changed."""
   class Relabelled(Source):
-    def image(self, index):
-      image, label = super().image(index)
+    def image(self, index, smallest=None):
+      image, label = super().image(index, smallest)
       return image, (label + 1 + index) % len(dataset.classes)
 
   def opener(name, split):
@@ -377,7 +407,7 @@ def test_bad_requests(uneven, call, message):
 
 
 def test_errors_from_threads_reach_the_caller_as_they_are(uneven, monkeypatch):
-  def broken(self, index):
+  def broken(self, index, smallest=None):
     raise UserError("record 3 cannot be read")
   monkeypatch.setattr("dgjax.data.dataset.Source.image", broken)
   with pytest.raises(UserError, match="record 3 cannot be read"):

@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from dgjax.algorithms import Algorithm, TrainState
 from dgjax.config import check
 from dgjax.data import Dataset, pipeline
 from dgjax.errors import UserError, nearest
-from dgjax.evaluation.evaluator import Evaluator
+from dgjax.evaluation.evaluator import Counts, Measured, Split
 from dgjax.parallel import Devices
 
 
@@ -63,6 +63,7 @@ class Experiment:
     devices = parallel.make(config.parallel, config.devices, config.batch_size, target_batch_size(config))
     algorithm = algorithms.build(config, classes=len(dataset.classes), domains=len(dataset.groups or sources),
                                  steps_per_epoch=steps_per_epoch, steps=steps)
+    algorithm = dataclasses.replace(algorithm, axis=devices.axis)
     return cls(config, dataset, sources, algorithm, devices, steps, steps_per_epoch)
 
   @property
@@ -97,12 +98,12 @@ class Experiment:
     return batch_shapes(shape, self.algorithm.adapts, size)
 
   def first_state(self) -> TrainState:
-    """The state before the first update, with published weights where the config names a file.
+    """The run's state before the first update, with published weights where the config names a file.
 
     Raises:
       UserError: the weights cannot be read, or do not fit the network.
     """
-    state = self.devices.init(self.algorithm, self.config.seed, self.batch_shapes())
+    state = self.init(jax.random.key(self.config.seed))
     if not self.config.model.weights:
       return state
     names = self.algorithm.network.names
@@ -123,19 +124,47 @@ class Experiment:
     where = self.devices.replicated
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
 
-  def update(self, step: int) -> Any:
-    """The compiled update at `step`, a function of a state, which is consumed, and a batch from `devices.put`."""
-    return self._update
-
   @functools.cached_property
-  def _update(self) -> Any:
-    return self.devices.update(self.algorithm, self.normalise)
+  def init(self) -> Callable[[jax.Array], TrainState]:
+    """The compiled function from a key to a fresh state, without published weights."""
+    return self.devices.init(self.algorithm, self.batch_shapes())
 
-  @functools.cached_property
-  def evaluator(self) -> Evaluator:
-    """What scores states."""
-    return Evaluator(self.config, self.dataset, self.sources, self.target, self.algorithm, self.devices,
-                     self.normalise)
+  @property
+  def known(self) -> bool:
+    """Whether the sources' held-out examples are of domains that were trained on."""
+    return self.dataset.groups is None
+
+  @property
+  def members(self) -> tuple[str, ...]:
+    """Names of the domains that were trained on, as a method's `domain` counts them."""
+    return self.dataset.groups or self.sources
+
+  def scored(self) -> list[Split]:
+    """What an evaluation scores: the sources' held-out splits, and the target's test and validation splits."""
+    splits = [Split(domain, "val", self.known) for domain in self.sources]
+    if self.dataset.source_test:
+      splits += [Split(domain, "test", self.known) for domain in self.sources]
+      if self.dataset.splits[self.target]["val"]:
+        splits.append(Split(self.target, "val", False))
+    return [*splits, Split(self.target, "test", False)]
+
+  def evaluation_batches(self, domain: str, split: str) -> pipeline.EvalBatches:
+    """Every image of a split exactly once, in batches that the devices divide.
+
+    Raises:
+      UserError: the split is empty.
+    """
+    size = math.ceil(self.config.eval_batch_size / self.devices.mesh.size) * self.devices.mesh.size
+    index = self.sources.index(domain) if domain in self.sources else 0
+    return pipeline.evaluate(self.dataset, domain, split, batch_size=size, image_size=self.config.data.image_size,
+                             domain_index=index, process_index=jax.process_index(),
+                             process_count=jax.process_count(), threads=self.config.data.threads)
+
+  def measured(self, counts: Mapping[Split, Counts]) -> Measured:
+    """What an evaluation found, from the counts of every split of `scored`."""
+    validation = (self.known and self.algorithm.validation) or self.algorithm.prediction
+    return Measured(counts, self.sources, self.target, self.members, validation, self.algorithm.prediction,
+                    self.dataset.source_test)
 
   def evaluates(self, step: int) -> bool:
     """Whether an evaluation follows `step` updates: every `eval_every` steps, or after each epoch, and at the end."""

@@ -7,9 +7,8 @@
 import logging
 import os
 import pathlib
-import shlex
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 from dgjax.memory import use_huge_pages
 from dgjax.preemption import PREEMPTED, Preempted, StopSignal
@@ -21,10 +20,8 @@ if __name__ == "__main__":
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict
 
-from dgjax import algorithms, config, data, models, parallel, training
-from dgjax.analysis import figures
+from dgjax import algorithms, config, data, models, parallel, plan
 from dgjax.analysis.summary import summary
 from dgjax.data import preparation
 from dgjax.errors import UserError, nearest
@@ -65,37 +62,6 @@ def listing() -> str:
                    for name, (_, about) in sorted(table.items()))
 
 
-class Transfer(NamedTuple):
-  """The domains of one run, as of the config's keys, and its folder within `--workdir`."""
-
-  sources: str
-  target: str
-  folder: str
-
-
-def command_line(path: str, overrides: list[str], workdir: pathlib.Path, transfer: Transfer) -> str:
-  """The command that makes one run again."""
-  domains = {"sources": transfer.sources, "target": transfer.target}
-  replaced = [f"--config.{key}={value}" for key, value in domains.items() if value]
-  kept = [argument for argument in overrides if argument.partition("=")[0] not in
-          {argument.partition("=")[0] for argument in replaced}]
-  words = [f"--config={path}", *kept, *replaced, f"--workdir={workdir}"]
-  return "python -m dgjax.main " + " ".join(map(shlex.quote, words))
-
-
-def transfers(settings: ConfigDict) -> list[Transfer]:
-  """The runs of a config: one, or one for each target that there can be, each source alone with it if so asked."""
-  target, sources = settings.target, settings.sources
-  if target != "all" and sources != "each":
-    return [Transfer(sources, target, "")]
-  dataset = data.load(settings.data, settings.seed)
-  targets = [target] if target != "all" else list(dataset.targets or dataset.domains)
-  if sources != "each":
-    return [Transfer(sources, name, name) for name in targets]
-  return [Transfer(source, name, f"{source}-to-{name}") for name in targets
-          for source in dataset.sources or dataset.domains if source != name]
-
-
 def log_to_stderr() -> None:
   """Shows what a run says of itself on process 0; other libraries speak under --verbosity=1."""
   if absl_logging.get_verbosity() < absl_logging.DEBUG:
@@ -123,15 +89,7 @@ def main(argv: list[str]) -> None:
   jax.config.update("jax_compilation_cache_dir", cache)
 
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / pathlib.Path(path.partition(":")[0]).stem)
-  finished = []
-  for transfer in transfers(settings):
-    one = settings.copy_and_resolve_references()
-    one.sources, one.target = transfer.sources, transfer.target
-    folder = workdir / transfer.folder
-    results = training.train(one, folder, command=command_line(path, overrides, folder, transfer))
-    finished.append(results)
-    if jax.process_index() == 0:
-      figures.save_all(folder, results)
+  finished = plan.train(settings, workdir, command=plan.command_line(path, overrides))
   if jax.process_index() == 0:
     print(summary(finished))
 

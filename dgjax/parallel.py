@@ -1,7 +1,6 @@
 """One update on any number of devices and processes: jit over a mesh (default), or pmap."""
 
 import dataclasses
-import functools
 import json
 import logging
 import os
@@ -120,41 +119,47 @@ class Devices:
             "devices": self.mesh.size, "processes": jax.process_count()}
 
   def put(self, batch: Mapping[str, Any]) -> Batch:
-    """Copies this process's rows of a batch, NumPy arrays, to its devices, as rows of the global batch."""
+    """Copies this process's rows of a batch, NumPy arrays, to its devices, as rows of the global batch.
+
+    Arrays of several steps have these as one more leading axis, as `feed.Feed.take` gives them.
+    """
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, x), batch)
 
-  def init(self, algorithm: Algorithm, seed: int, batch: Mapping[str, Any]) -> TrainState:
-    """The state before the first update, on every device. `batch` as `update` takes it, or its shapes."""
-    return self.jit(lambda key: algorithm.init(key, jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch)))(
-        jax.random.key(seed))
-
-  def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a function whose results are wanted on every device."""
-    return jax.jit(function, out_shardings=self.replicated)
-
-  def update(self, algorithm: Algorithm, normalise: Callable[[Batch], Batch]) -> Callable[..., Any]:
-    """Compiles `algorithm.update` on batches from `put`.
+  def init(self, algorithm: Algorithm, batch: Mapping[str, Any]) -> Callable[[jax.Array], TrainState]:
+    """Compiles `algorithm.init`, a function of a key; the state lies on every device.
 
     Args:
       algorithm: the method.
-      normalise: applied to each batch on the device first.
-
-    Returns:
-      A function of a state, which is consumed, and a batch; it returns the next state and metrics.
+      batch: as `update` takes it, or its shapes.
     """
-    if self.kind == "jit":
-      return jax.jit(lambda state, batch: algorithm.update(state, normalise(batch)), donate_argnums=0,
-                     out_shardings=(self.replicated, self.replicated))
-    local = dataclasses.replace(algorithm, axis=AXIS)
-    mapped = jax.pmap(lambda state, batch: local.update(state, normalise(batch)), axis_name=AXIS, in_axes=(None, 0),
-                      out_axes=None, devices=self.mesh.devices.tolist())
+    zeros = lambda: jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), batch)  # noqa: E731
+    return self.compile(lambda key: algorithm.init(key, zeros()))
 
-    @functools.wraps(algorithm.update)
-    def step(state: TrainState, batch: Batch) -> Any:
+  def compile(self, function: Callable[..., Any], updates: bool = False) -> Callable[..., Any]:
+    """Compiles a function whose results are wanted on every device.
+
+    Args:
+      function: with `updates`, of a state, a batch and what all batches share, to the next state and metrics. A method's
+        update has to be that of an algorithm with this object's `axis`.
+      updates: whether the first argument is consumed.
+    """
+    if not updates:
+      return jax.jit(function, out_shardings=self.replicated)
+    if self.kind == "jit":
+      return jax.jit(function, donate_argnums=0, out_shardings=self.replicated)
+    mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None,
+                      devices=self.mesh.devices.tolist())
+
+    def step(state: TrainState, batch: Batch, shared: Any) -> Any:
       per_device = jax.tree.map(lambda x: x.reshape(self.mesh.size, -1, *x.shape[1:]), batch)
-      return jax.tree.map(self._everywhere, mapped(state, per_device))
+      return jax.tree.map(self._everywhere, mapped(state, per_device, shared))
 
     return step
+
+  @property
+  def axis(self) -> str | None:
+    """Name of the axis that updates are mapped over, as `Algorithm.axis` wants it; None under jit."""
+    return AXIS if self.kind == "pmap" else None
 
   def _everywhere(self, x: jax.Array) -> jax.Array:
     """An array that pmap made, which spans this process's devices, as one over all devices."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 
 from dgjax import checkpoint, data
 from dgjax.algorithms import Algorithm, TrainState
-from dgjax.data import Dataset, transforms
+from dgjax.config import override
+from dgjax.data import Dataset, decoding, transforms
+from dgjax.data.dataset import array
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.experiment import Experiment, kept
@@ -75,6 +77,41 @@ class Run:
     """
     described = self.experiment.dataset
     return data.load(self.config.data, self.config.seed) if described.opener is None else described
+
+  @functools.cached_property
+  def members(self) -> tuple[str, ...]:
+    """The domains of the method's members, such as the masks of DMG, in order; empty for methods without."""
+    shape, _ = self.experiment.dataset.example(self.config.data.image_size)
+    image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    outputs = jax.eval_shape(self.algorithm.outputs, self.state, image)
+    return self.experiment.evaluator.members if "member/0" in outputs else ()
+
+  def open_data(self, overrides: Sequence[str] = ()) -> Dataset:
+    """Opens the run's data set, or another in its place.
+
+    Args:
+      overrides: `--config.data.KEY=VALUE` arguments, as in training.
+
+    Raises:
+      UserError: an argument is of another kind, or the data cannot be used.
+    """
+    if others := [argument for argument in overrides if not argument.startswith("--config.data.")]:
+      raise UserError(f"no argument {others[0]!r}: settings of the data are --config.data.KEY=VALUE")
+    settings = override(self.config.copy_and_resolve_references(), overrides)
+    return data.load(settings.data, settings.seed)
+
+  def read_image(self, path: pathlib.Path) -> np.ndarray:
+    """Reads an image file as evaluation would, (h, w, c) uint8 of the run's size.
+
+    Raises:
+      UserError: the file cannot be read, or the run's examples are no images.
+    """
+    dataset = self.experiment.dataset
+    if dataset.array_shape:
+      raise UserError(f"the examples of {dataset.name} are arrays of shape {dataset.array_shape}, not images")
+    image = decoding.open_image(path, dataset.channels, self.config.data.image_size)
+    fit = transforms.centre if dataset.centre_crop else transforms.resize
+    return array(fit(image, self.config.data.image_size))
 
   def normalise(self, batch: Mapping[str, Any]) -> dict[str, Any]:
     """Normalises the images of a batch (uint8) to what `algorithm` takes (float32)."""

@@ -1,159 +1,310 @@
-"""The training loop of one run: resume, train, evaluate, select, save, report."""
+"""The training loop: resume, train, evaluate, select, save, report. It is of a group of runs; one run is a group of one."""
 
+import dataclasses
 import logging
-import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from dgjax import group as groups
 from dgjax.algorithms import TrainState
 from dgjax.checkpoint import Checkpoints
-from dgjax.config import check, differences
-from dgjax.data import Dataset
+from dgjax.config import differences
 from dgjax.errors import UserError
 from dgjax.evaluation import selection as rules
-from dgjax.evaluation.evaluator import host
-from dgjax.experiment import Experiment, kept
+from dgjax.evaluation.evaluator import Measured, host, measures
+from dgjax.experiment import Experiment
+from dgjax.feed import Feed
 from dgjax.folder import RunFolder
+from dgjax.group import Group
+from dgjax.lanes import States
 from dgjax.preemption import Preempted, StopSignal
 from dgjax.progress import Pace
-from dgjax.recorder import Recorder
+from dgjax.recorder import NotFinite, Recorder
 
 log = logging.getLogger("dgjax")
 
 
-def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | None = None,
-          command: str = "") -> dict[str, Any]:
-  """Trains and evaluates one run, goes on with it where a checkpoint is, or reads its results where it is finished.
+@dataclasses.dataclass
+class Member:
+  """One run of a group under way.
+
+  Attributes:
+    experiment: what it is made of.
+    folder: its own.
+    step: updates done; it stays where the run ended.
+    selection: what the selection rules chose so far (`evaluation.selection.update`).
+    ended: why it is not trained on: "" while it is, "early" for a run that was good enough, else what failed.
+    recorder: its record.
+  """
+
+  experiment: Experiment
+  folder: RunFolder
+  step: int = 0
+  selection: dict[str, Any] = dataclasses.field(default_factory=dict)
+  ended: str = ""
+  recorder: Any = None
+
+  @property
+  def evaluated(self) -> bool:
+    """Whether the evaluation at `step` is among those that were selected from."""
+    return bool(self.selection) and self.selection["last"]["step"] == self.step
+
+  @property
+  def failed(self) -> bool:
+    """Whether it will have no results."""
+    return self.ended not in ("", "early")
+
+  def take(self, measured: Measured) -> bool:
+    """Takes an evaluation into account; returns whether it is the best so far."""
+    self.selection = rules.update(self.selection, self.step, measured.val, measured.test)
+    threshold = self.experiment.config.early_stop
+    if threshold > 0 and self.selection["last"]["source_accuracy"] >= threshold:
+      self.ended = "early"
+    return self.selection["source_val"]["step"] == self.step
+
+  def progress(self) -> dict[str, Any]:
+    """What a checkpoint keeps of it."""
+    return {"step": self.step, "selection": self.selection, "ended": self.ended,
+            "data": dict(self.experiment.dataset.digests)}
+
+
+def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
+        home: RunFolder | None = None) -> list[dict[str, Any] | None]:
+  """Trains runs together, from the newest checkpoint on.
 
   Args:
-    config: of one target domain.
-    workdir: the run's folder; what it will hold is in the README.
-    dataset: the data set; default: the one that the config names.
-    command: how the run was started, for its `results.json`.
+    experiments: of the runs; they differ in seeds and swept scalars alone (`group.alike`).
+    folders: one for each, claimed for its config.
+    home: the folder of the group's checkpoints; default: that of the one run.
 
   Returns:
-    The contents of `results.json`.
+    For each run the contents of its `results.json`; None for one that failed beside others.
 
   Raises:
-    Preempted: a signal asked it to stop; everything is saved.
-    UserError: the config, the data or the folder is wrong, or the loss was not finite.
+    Preempted: a signal asked to stop; everything is saved.
+    UserError: the data or a folder is wrong, or every run failed.
   """
-  check(config)
-  folder = RunFolder(workdir, command)
-  if finished := folder.claim(config):
-    log.info("%s is finished; delete it to run again", folder.path)
-    return finished
-  return run(Experiment.build(config, dataset), folder)
-
-
-def run(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
-  """Trains an experiment in a folder that was claimed for its config, from the newest checkpoint on; see `train`."""
-  config, evaluator, devices = experiment.config, experiment.evaluator, experiment.devices
+  home = home or folders[0]
   began = time.monotonic()
-  folder.write("experiment.json", experiment.record())
-  iterator = experiment.batches().iterator()
-  log.info("%s", experiment.describe())
+  members = [Member(*pair) for pair in zip(experiments, folders, strict=True)]
+  lead = experiments[0]
+  for member in members:
+    member.folder.write("experiment.json", member.experiment.record())
+  log.info("%s", lead.describe(runs=len(members)))
 
-  with StopSignal() as stop, stop.saves(), Checkpoints(folder.checkpoints) as checkpoints:
-    state, step, selection, earlier = experiment.first_state(), 0, {}, 0.0
-    best = copy(kept(state))  # the state that `source_val` selects, once there is one
-    if found := checkpoints.restore({"state": state, "best": best}):
-      step, trees, progress = found
-      compare(experiment, step, progress)
-      state, best, selection, earlier = trees["state"], trees["best"], progress["selection"], progress["seconds"]
-      iterator.set_state({"next_index": step})  # a batch is a function of the seed and the step
-    recorder = Recorder(folder.path, step, evaluated(selection, step))
-    pace = Pace(recorder, step, experiment.steps, config.batch_size)
-    metrics: dict[str, jax.Array] = {}
+  with StopSignal() as stop, stop.saves(), Checkpoints(home.checkpoints) as checkpoints:
+    group = groups.build(experiments, Feed(experiments, stop.check), home.remembered("grouping", lead.config.grouping))
+    home.remember("grouping", group.lanes.name)
+    states, step, saved, earlier = group.first_states(), 0, None, 0.0
+    best = group.copy(group.keep(states))  # the states that `source_val` selects, once there are some
+    if found := restore(checkpoints, members, group, states, best):
+      step, states, best, progress = found
+      saved, earlier = step, progress["seconds"]
+      resume(members, step, progress)
+    for member in members:
+      member.recorder = Recorder(member.folder.path, member.step, member.evaluated)
+    pace = Pace(members, step, lead.steps, lead.config.batch_size)
+    pending: list[tuple[int, int, Any]] = []
 
     def seconds() -> float:
       return earlier + time.monotonic() - began
 
+    def active() -> np.ndarray:
+      return np.array([not member.ended for member in members])
+
+    def flush() -> None:
+      record(members, group, pending, saved)
+      pending.clear()
+
     def save() -> None:
-      recorder.flush()
-      checkpoints.save(step, {"state": state, "best": best}, {
-          "selection": selection, "seconds": seconds(), "arithmetic": devices.arithmetic,
-          "data": dict(experiment.dataset.digests)})
+      nonlocal saved
+      flush()
+      check(members, group.finite(states), saved)
+      checkpoints.save(step, {"state": group.tree(states), "best": group.tree(best)}, {
+          "seconds": seconds(), "arithmetic": lead.devices.arithmetic, "members": [one.progress() for one in members]})
+      saved = step
 
     try:
       while True:
         # An evaluation comes before the save that holds its outcome; a restart finds out here whether one is due.
-        if experiment.evaluates(step) and not evaluated(selection, step):
-          recorder.flush()
-          val, target = evaluator.scores(kept(state), stop.check)
-          selection = rules.update(selection, step, val, target)
-          improved = selection["source_val"]["step"] == step
-          if improved:
-            best = copy(kept(state))
-          recorder.evaluation(step, val, {experiment.target: target}, evaluator.measures(state))
+        if lead.evaluates(step) and not all(member.evaluated or member.ended for member in members):
+          flush()
+          running = active()
+          found = group.evaluate(group.keep(states), stop.check)
+          improved = np.array([bool(on) and member.take(measured)
+                               for on, member, measured in zip(running, members, found, strict=True)])
+          best = group.choose(improved, group.keep(states), best)
+          record_evaluation(members, group, states, found, improved, running)
           save()
-          log.info("step %d: source val %.4f, %s test %.4f%s", step, rules.source_accuracy(val), experiment.target,
-                   target, " (best)" if improved else "")
           pace.restart(step)
-        if step == experiment.steps or reached(selection, step, config.early_stop):
+        if step == lead.steps or not active().any():
           break
         stop.check()
-        last = metrics
-        state, metrics = experiment.update(step)(state, devices.put(next(iterator)))
-        jax.block_until_ready(last)  # at most two steps under way, so that a signal is heeded within two steps
-        step += 1
+        until = group.until(step, lead.config.log_every)
+        last = pending[-1] if pending else None
+        states, metrics = group.advance(states, step, until - step, active())
+        jax.block_until_ready(last)  # at most two calls under way, so that a signal is heeded soon
+        pending.append((step, until - step, metrics))
+        step = until
+        for member in members:
+          member.step = member.step if member.ended else step
         stop.unsaved = True
-        recorder.train(step, metrics)
-        pace.step(step, step % config.log_every == 0)
+        if pace.step(step, step % lead.config.log_every == 0):
+          flush()
+          pace.record(group.feed.waited)
     except Preempted:
       save()
       log.info("stopped and saved at step %d; the same command goes on from there", step)
       raise
     finally:
       pace.close()
-      recorder.close()
-    report = evaluator.report(best if config.report == "source_val" else kept(state))
+      for member in members:
+        member.recorder.close()
 
-  chosen = {"rule": config.report, "step": selection[config.report]["step"]}
-  results = {"config": config.to_dict(), "command": folder.command, "method": config.algorithm.name,
-             "dataset": experiment.dataset.name, "sources": list(experiment.sources),
-             "groups": list(experiment.dataset.groups or ()), "target": experiment.target, "seed": config.seed,
-             "step": step, "selection": selection, "report": chosen, **report,
-             "platform": jax.devices()[0].device_kind, **devices.arithmetic, "seconds": round(seconds(), 1),
-             **experiment.record()}
-  if jax.process_index() == 0:
-    for name, arrays in experiment.algorithm.arrays(host(best if config.report == "source_val" else state)).items():
-      np.savez(folder.path / f"{name}.npz", allow_pickle=False, **arrays)
-  folder.write("results.json", results)
-  return results
+    chosen = best if lead.config.report == "source_val" else group.keep(states)
+    found = group.evaluate(chosen, stop.check)
+    checkpoints.wait()
+  if len(members) > 1:
+    part(members, group.lanes.split(states), group.lanes.split(best), lead.devices.arithmetic, seconds())
+  return [finish(member, measured, state, seconds()) for member, measured, state
+          in zip(members, found, group.lanes.split(chosen), strict=True)]
 
 
-def compare(experiment: Experiment, step: int, progress: Mapping[str, Any]) -> None:
-  """Compares what a checkpoint says of its run with the run that would go on from it.
+def restore(checkpoints: Checkpoints, members: Sequence[Member], group: Group, states: States,
+            best: States) -> tuple[int, States, States, dict[str, Any]] | None:
+  """Reads the group's newest checkpoint or, where the runs have checkpoints of their own at one step, these.
+
+  Runs have their own when they are done, and after a change in which runs are trained together.
+
+  Returns:
+    The step, the states, the best states and what was recorded of the members; None if there is nothing to go on from.
+  """
+  if found := checkpoints.restore({"state": group.tree(states), "best": group.tree(best)}):
+    step, trees, progress = found
+    return step, group.untree(trees["state"]), group.untree(trees["best"]), progress
+  own = []
+  for member, state, kept in zip(members, group.lanes.split(states), group.lanes.split(best), strict=True):
+    with Checkpoints(member.folder.checkpoints) as theirs:
+      own.append(theirs.restore({"state": state, "best": kept}))
+  if not all(own) or len({found[0] for found in own if found}) != 1:
+    return None
+  steps, trees, progress = zip(*(found for found in own if found), strict=True)
+  return (steps[0], group.lanes.join([tree["state"] for tree in trees]),
+          group.lanes.join([tree["best"] for tree in trees]),
+          {**progress[0], "members": [one["members"][0] for one in progress]})
+
+
+def resume(members: Sequence[Member], step: int, progress: dict[str, Any]) -> None:
+  """Takes up what a checkpoint says of the runs.
 
   Raises:
-    UserError: the data are others, or the run is past the end.
+    UserError: the data are others than they were, or the runs are past the end.
   """
-  if step > experiment.steps:
-    raise UserError(f"the run is at step {step} and would end at {experiment.steps}: config.steps and config.epochs "
-                    "can only be raised")
-  experiment.dataset.compare(progress["data"])
-  log.info("resumed from step %d of %d", step, experiment.steps)
-  if changed := differences(progress["arithmetic"], experiment.devices.arithmetic):
+  lead = members[0].experiment
+  if step > lead.steps:
+    raise UserError(f"the run is at step {step} and would end at {lead.steps}: config.steps and config.epochs can only "
+                    "be raised")
+  for member, saved in zip(members, progress["members"], strict=True):
+    member.experiment.dataset.compare(saved["data"])
+    member.step, member.selection, member.ended = saved["step"], saved["selection"], saved["ended"]
+  log.info("resumed from step %d of %d", step, lead.steps)
+  if changed := differences(progress["arithmetic"], lead.devices.arithmetic):
     log.warning("Resuming with other threads, devices or another backend (%s): results will differ by rounding from an "
                 "uninterrupted run. NPROC=N sets the threads, DGJAX_CPU_BACKEND=NAME the backend", "; ".join(changed))
 
 
-def copy(state: TrainState) -> TrainState:
-  """The state in buffers of its own, which the next update does not consume."""
-  return jax.tree.map(lambda x: x.copy(), state)
+def part(members: Sequence[Member], states: Sequence[TrainState], best: Sequence[TrainState],
+         arithmetic: dict[str, Any], seconds: float) -> None:
+  """Writes a checkpoint of its own for each run that was trained with others, as it would have alone."""
+  for member, state, kept in zip(members, states, best, strict=True):
+    with Checkpoints(member.folder.checkpoints) as checkpoints:
+      checkpoints.save(member.step, {"state": state, "best": kept},
+                       {"seconds": seconds, "arithmetic": arithmetic, "members": [member.progress()]})
 
 
-def evaluated(selection: Mapping[str, Any], step: int) -> bool:
-  """Whether `step`'s evaluation is among those that a selection was made of."""
-  return bool(selection) and selection["last"]["step"] == step
+def record(members: Sequence[Member], group: Group, pending: Sequence[tuple[int, int, Any]], saved: int | None) -> None:
+  """Fetches the metrics of some calls and writes each run's; a run whose metrics are not finite ends.
+
+  Args:
+    members: the runs.
+    group: what computed them.
+    pending: calls: steps done before, number of steps, metrics.
+    saved: step of the newest checkpoint.
+  """
+  fetched = jax.device_get([metrics for _, _, metrics in pending])
+  for (first, steps, _), metrics in zip(pending, fetched, strict=True):
+    for member, row in zip(members, group.lanes.rows(metrics), strict=True):
+      for offset in range(steps):
+        step = first + offset + 1
+        if row is None or member.failed or step > member.step:
+          break
+        try:
+          member.recorder.train(step, {name: np.ravel(value)[offset] for name, value in row.items()})
+        except NotFinite as error:
+          member.step = step
+          fail(members, member, error.after(saved))
+  for member in members:
+    member.recorder.flush()
 
 
-def reached(selection: Mapping[str, Any], step: int, threshold: float) -> bool:
-  """Whether the evaluation at `step` was so good that training ends early; a threshold of 0 never is."""
-  return threshold > 0 and evaluated(selection, step) and selection["last"]["source_accuracy"] >= threshold
+def check(members: Sequence[Member], finite: Sequence[bool], saved: int | None) -> None:
+  """Ends runs whose parameters or statistics are not finite, before they are saved."""
+  for member, sound in zip(members, finite, strict=True):
+    if not sound and not member.ended:
+      fail(members, member, NotFinite("a parameter or statistic", float("nan"), member.step).after(saved))
+
+
+def fail(members: Sequence[Member], member: Member, error: UserError) -> None:
+  """Ends one run. The others go on; where there are none left, the error is raised."""
+  member.ended = str(error)
+  member.folder.write("failure.json", {"step": member.step, "reason": str(error)})
+  if all(other.failed for other in members):
+    raise error
+  log.warning("%s: %s. The other runs go on", member.folder.path, error)
+
+
+def record_evaluation(members: Sequence[Member], group: Group, states: States, found: Sequence[Measured],
+                      improved: np.ndarray, running: np.ndarray) -> None:
+  """Writes an evaluation of the running runs into their records, and says what came out."""
+  separate = group.lanes.split(states) if group.measures else [None] * len(members)
+  for member, state, measured, better, on in zip(members, separate, found, improved, running, strict=True):
+    if not on:
+      continue
+    said = measures(member.experiment.algorithm, state, member.experiment.members) if group.measures else {}
+    member.recorder.write(member.step, {**measured.lines(), **said})
+    seed = f"seed {member.experiment.config.seed}, " if len(members) > 1 else ""
+    log.info("%sstep %d: source val %.4f, %s test %.4f%s%s", seed, member.step,
+             member.selection["last"]["source_accuracy"], member.experiment.target, measured.test,
+             " (best)" if better else "", ", good enough to end" if member.ended else "")
+
+
+def finish(member: Member, measured: Measured, state: TrainState, seconds: float) -> dict[str, Any] | None:
+  """Writes what is left of a run: its arrays and `results.json`, which it returns; None if the run failed.
+
+  Args:
+    member: the run.
+    measured, state: of the state that is reported.
+    seconds: that the run took.
+  """
+  if member.failed:
+    return None
+  experiment, config = member.experiment, member.experiment.config
+  report = measured.report()
+  if said := measures(experiment.algorithm, state, experiment.members):
+    report["overlap"] = said
+  results = {"config": config.to_dict(), "command": member.folder.command, "method": config.algorithm.name,
+             "dataset": experiment.dataset.name, "sources": list(experiment.sources),
+             "groups": list(experiment.dataset.groups or ()), "target": experiment.target, "seed": config.seed,
+             "step": member.step, "selection": member.selection,
+             "report": {"rule": config.report, "step": member.selection[config.report]["step"]}, **report,
+             "platform": jax.devices()[0].device_kind, **experiment.devices.arithmetic, "seconds": round(seconds, 1),
+             **experiment.record()}
+  if jax.process_index() == 0:
+    for name, arrays in experiment.algorithm.arrays(host(state)).items():
+      np.savez(member.folder.path / f"{name}.npz", allow_pickle=False, **arrays)
+  member.folder.write("results.json", results)
+  return results

@@ -1,121 +1,139 @@
-"""What a run measures of a state: validation on the sources, the target, and the full report at the end."""
+"""What a run measures of a state: right predictions on every domain and split, in every way its method can predict."""
 
 import dataclasses
-import functools
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
+import jax.numpy as jnp
+import numpy as np
 
-from dgjax.algorithms.base import Algorithm, Batch, TrainState
-from dgjax.data import Dataset, pipeline
-from dgjax.evaluation.accuracy import Counter, accuracy, class_accuracy
-from dgjax.parallel import Devices
+from dgjax.algorithms.base import Algorithm, TrainState, pick
+from dgjax.evaluation.accuracy import accuracy, class_accuracy
+
+Counts = Mapping[str, np.ndarray]  # way to predict -> (classes,) images classified rightly; "" -> images there are
 
 
-def _go_on() -> None:
-  """Lets an evaluation go on."""
+class Split(NamedTuple):
+  """A part of a domain that is scored.
+
+  Attributes:
+    domain: its name.
+    split: "val" or "test".
+    known: whether the method is told which source domain the images are of.
+  """
+
+  domain: str
+  split: str
+  known: bool
+
+
+def count(algorithm: Algorithm, state: TrainState, batch: Mapping[str, Any], known: bool) -> dict[str, jax.Array]:
+  """Counts right predictions on one batch, class by class.
+
+  Args:
+    algorithm: whose `outputs` are scored.
+    state: a trained state.
+    batch: image, normalised; label, domain (b,) int32; mask (b,) bool, False on padding.
+    known: whether the images' source domain is told to the method.
+
+  Returns:
+    For each name of `outputs` the images of each class that are classified rightly, (classes,) int32; under "" those
+    there are.
+  """
+  outputs = algorithm.outputs(state, batch["image"], batch["domain"] if known else None)
+  pick(outputs, algorithm.prediction)  # an error that names what is known, where the setting is not
+  classes = next(iter(outputs.values())).shape[-1]
+  of_class = jax.nn.one_hot(batch["label"], classes, dtype=jnp.int32) * batch["mask"][:, None]
+  right = lambda logits: (of_class * (logits.argmax(-1) == batch["label"])[:, None]).sum(0)  # noqa: E731
+  return {"": of_class.sum(0)} | {mode: right(logits) for mode, logits in outputs.items()}
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluator:
-  """Scores states on the splits of a run's domains.
+class Measured:
+  """What an evaluation found of one state.
 
   Attributes:
-    config: of the run.
-    dataset: its data set.
-    sources, target: its domains.
-    algorithm: the method.
-    devices: where batches are put.
-    normalise: applied to each batch on the device.
+    counts: of every split that was scored.
+    sources, target: the run's domains.
+    members: names of the domains that were trained on, as a method's `domain` counts them.
+    validation: the way to predict that source validation uses.
+    prediction: the one that is reported.
+    source_test: whether the sources have test splits apart from training.
   """
 
-  config: ConfigDict
-  dataset: Dataset
+  counts: Mapping[Split, Counts]
   sources: tuple[str, ...]
   target: str
-  algorithm: Algorithm
-  devices: Devices
-  normalise: Callable[[Batch], Batch]
+  members: tuple[str, ...]
+  validation: str
+  prediction: str
+  source_test: bool
 
-  @functools.cached_property
-  def count(self) -> Counter:
-    """Counts right predictions; what it compiles serves all evaluations."""
-    return Counter(self.algorithm, self.devices, self.normalise)
-
-  @property
-  def known(self) -> bool:
-    """Whether the sources' held-out examples are of domains that were trained on."""
-    return self.dataset.groups is None
+  def of(self, domain: str, split: str) -> Counts:
+    """The counts of a domain's split."""
+    return next(counts for name, counts in self.counts.items() if name[:2] == (domain, split))
 
   @property
-  def members(self) -> tuple[str, ...]:
-    """Names of the domains that were trained on, as a method's `domain` counts them."""
-    return self.dataset.groups or self.sources
+  def val(self) -> dict[str, float]:
+    """For each source the accuracy on its validation split, which rules select by."""
+    return {domain: accuracy(self.of(domain, "val"))[self.validation] for domain in self.sources}
 
-  def batches(self, domain: str, split: str) -> pipeline.EvalBatches:
-    """Every image of a split exactly once, in batches that the devices divide."""
-    size = math.ceil(self.config.eval_batch_size / self.devices.mesh.size) * self.devices.mesh.size
-    index = self.sources.index(domain) if domain in self.sources else 0
-    return pipeline.evaluate(self.dataset, domain, split, batch_size=size, image_size=self.config.data.image_size,
-                             domain_index=index, process_index=jax.process_index(),
-                             process_count=jax.process_count(), threads=self.config.data.threads)
+  @property
+  def test(self) -> float:
+    """Accuracy on the target's test split."""
+    return accuracy(self.of(self.target, "test"))[self.prediction]
 
-  def scores(self, state: TrainState, pause: Callable[[], None] = _go_on) -> tuple[dict[str, float], float]:
-    """Scores a state as selection rules need it.
-
-    Args:
-      state: a state in training.
-      pause: called before each batch; it may raise to end the evaluation early.
+  def lines(self) -> dict[str, float]:
+    """What `metrics.jsonl` has of the evaluation.
 
     Returns:
-      For each source the accuracy on its validation split, the domain being told to the method where it was trained
-      on; and the accuracy on the target's test split.
+      `val/SOURCE/accuracy` and `test/TARGET/accuracy`, which rules select by; and for every way to predict
+      `val/SOURCE/accuracy/WAY`, `test/DOMAIN/accuracy/WAY` and, of the target's validation split, which only rules
+      that know the target's labels may look at, `target_val/TARGET/accuracy/WAY`.
     """
-    rule = (self.known and self.algorithm.validation) or self.algorithm.prediction
+    lines = {f"val/{domain}/accuracy": value for domain, value in self.val.items()}
+    lines[f"test/{self.target}/accuracy"] = self.test
+    for (domain, split, _), counts in self.counts.items():
+      kind = "target_val" if (domain, split) == (self.target, "val") else split
+      lines |= {f"{kind}/{domain}/accuracy/{mode}": value for mode, value in accuracy(counts).items()}
+    return lines
 
-    def score(domain: str, split: str, mode: str, known: bool) -> float:
-      return accuracy(self.count(state, self.batches(domain, split), modes=[mode], known=known, pause=pause))[mode]
-
-    val = {domain: score(domain, "val", rule, self.known) for domain in self.sources}
-    return val, score(self.target, "test", self.algorithm.prediction, False)
-
-  def measures(self, state: TrainState) -> dict[str, Any]:
-    """What the state says of itself, such as the overlap of its masks; see `Algorithm.measures`."""
-    return self.algorithm.measures(host(state), self.members)
-
-  def report(self, state: TrainState, pause: Callable[[], None] = _go_on) -> dict[str, Any]:
-    """Scores a state in every way its method can predict.
+  def report(self) -> dict[str, Any]:
+    """What `results.json` has of the state that is reported.
 
     Returns:
       `accuracy`, for each way and domain: the target's test split, and the sources' where the data set has them apart
-      from training; `class_accuracy`, likewise, the mean of the classes' accuracies; `mask_matrix` for methods with a
-      member per source domain: accuracy of each member alone, and combined, on each source (its test split, or else
-      validation) and on the target (dmg.txt, Table 4); `overlap`, what the state says of itself.
+      from training; `class_accuracy`, likewise, the mean of the classes' accuracies; `classes_accuracy`, of each class
+      on the target; and `mask_matrix` for methods with a member per source domain: accuracy of each member alone, and
+      combined, on each source (its test split, or else validation) and on the target (dmg.txt, Table 4).
     """
-    source_test = self.dataset.source_test
-    split = "test" if source_test else "val"
-    counts = {domain: self.count(state, self.batches(domain, split), known=self.known, pause=pause)
-              for domain in self.sources}
-    counts[self.target] = self.count(state, self.batches(self.target, "test"), pause=pause)
-    scores = {domain: accuracy(counts[domain]) for domain in counts}
-    scored = scores if source_test else {self.target: scores[self.target]}
+    split = "test" if self.source_test else "val"
+    counts = {domain: self.of(domain, split) for domain in self.sources} | {self.target: self.of(self.target, "test")}
+    scores = {domain: accuracy(found) for domain, found in counts.items()}
+    scored = scores if self.source_test else {self.target: scores[self.target]}
     modes = dict.fromkeys(mode for domain in scored for mode in scored[domain] if not mode.startswith("member/"))
     report: dict[str, Any] = {name: {
         mode: {domain: measure(counts[domain])[mode] for domain in scored if mode in scored[domain]} for mode in modes}
         for name, measure in (("accuracy", accuracy), ("class_accuracy", class_accuracy))}
+    right, there = (counts[self.target][mode].astype(float) for mode in (self.prediction, ""))
+    report["classes_accuracy"] = [float(share) if count else None for share, count
+                                  in zip(right / np.maximum(there, 1), there, strict=True)]
     if members := [mode for mode in scores[self.target] if mode.startswith("member/")]:
-      rows = [*members, self.algorithm.prediction]
+      rows = [*members, self.prediction]
       report["mask_matrix"] = {"split": split, "masks": [*self.members, "combined"],
                                "domains": [*self.sources, self.target],
                                "accuracy": [[scores[domain][row] for domain in scores] for row in rows]}
-    if measures := self.measures(state):
-      report["overlap"] = measures
     return report
 
 
 def host(state: TrainState) -> TrainState:
   """The state's numbers as NumPy arrays; a PRNG key is none."""
   return jax.device_get(state.replace(key=None))
+
+
+def measures(algorithm: Algorithm, state: TrainState, members: Sequence[str]) -> dict[str, Any]:
+  """What the state says of itself, such as the overlap of its masks; see `Algorithm.measures`."""
+  if type(algorithm).measures is Algorithm.measures:
+    return {}  # without fetching the state
+  return algorithm.measures(host(state), members)

@@ -1,5 +1,7 @@
 """Which implementation convolutions, pooling and matrix products use on a CPU."""
+import contextlib
 import os
+from collections.abc import Iterator
 
 import jax
 from absl import logging
@@ -45,6 +47,17 @@ def use(name: str) -> None:
     raise
   if name != old:
     jax.clear_caches()
+
+
+@contextlib.contextmanager
+def only(name: str) -> Iterator[None]:
+  """Uses one CPU implementation for what is compiled inside; arguments and errors as of `use`."""
+  before = _chosen or os.environ.get(VARIABLE) or "auto"
+  use(name)
+  try:
+    yield
+  finally:
+    use(before)
 
 
 def backend() -> str:

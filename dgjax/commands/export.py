@@ -1,0 +1,25 @@
+"""`dgjax export`: a finished run for use without dgjax."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+EPILOG = """The folder --out gets: model.safetensors, the network's parameters and statistics, under torchvision's names
+where the network is torchvision's, and what else the method learned under `dgjax.`; predict.stablehlo, for
+`jax.export.deserialize(...).call(images)`, which returns class probabilities; export.json, the classes and what images
+have to be."""
+
+
+def main(argv: Sequence[str]) -> int:
+  """Exports a run."""
+  parser = argparse.ArgumentParser(prog="dgjax export", description=__doc__, epilog=EPILOG)
+  parser.add_argument("run", help="folder of a finished run")
+  parser.add_argument("--out", required=True, type=pathlib.Path, help="folder to write")
+  parser.add_argument("--rule", default="", help="the selection rule whose state is written; default: the run's own")
+  parser.add_argument("--platforms", default="cpu,cuda,tpu", help="comma-separated; where the prediction will run")
+  options = parser.parse_args(argv)
+
+  from dgjax import exporting, runs
+  written = exporting.export(runs.load(options.run, options.rule), options.out, options.platforms.split(","))
+  print("\n".join(f"written: {path}" for path in written))
+  return 0

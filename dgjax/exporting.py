@@ -1,0 +1,86 @@
+"""Finished runs for use without dgjax: parameters as safetensors, prediction as StableHLO."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from dgjax import ops
+from dgjax.errors import UserError
+from dgjax.files import write_atomically
+from dgjax.models import weights
+from dgjax.runs import Run
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "cuda", "tpu")) -> list[pathlib.Path]:
+  """Writes a run's parameters, its prediction and what both need to be used.
+
+  Args:
+    run: opened.
+    folder: made if absent. `model.safetensors` has the network under torchvision's names (`weights.to_torch`), and what
+      else the method learned under `dgjax.NAME`; `predict.stablehlo` is a serialised `jax.export.Exported` of a function
+      of images (b, h, w, c), b being any number, to class probabilities (b, classes) float32; `export.json` says
+      what the images have to be.
+    platforms: that the prediction is lowered for, of `PLATFORMS`.
+
+  Returns:
+    The files.
+
+  Raises:
+    UserError: an unknown platform, or the folder cannot be written.
+  """
+  if unknown := [name for name in platforms if name not in PLATFORMS]:
+    raise UserError(f"no platform {unknown[0]!r}: use some of {', '.join(PLATFORMS)}")
+  folder = folder.expanduser()
+  files = [folder / name for name in ("model.safetensors", "predict.stablehlo", "export.json")]
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file(tensors(run), files[0])
+    files[1].write_bytes(prediction(run, platforms).serialize())
+    write_atomically(files[2], facts(run))
+  except OSError as error:
+    raise UserError(f"cannot write to {folder} ({error.strerror or error}): set another --out") from error
+  return files
+
+
+def tensors(run: Run) -> dict[str, np.ndarray]:
+  """The run's parameters and statistics by name; see `export`."""
+  params, statistics = (jax.device_get(tree) for tree in (run.state.params, run.state.batch_stats))
+  network = weights.to_torch({"params": params["network"], "batch_stats": statistics["network"]})
+  others = {f"params.{name}": tree for name, tree in params.items() if name != "network"}
+  others |= {f"batch_stats.{name}": tree for name, tree in statistics.items() if name != "network"}
+  flat = {".".join(("dgjax", *path)): np.ascontiguousarray(value)
+          for path, value in traverse_util.flatten_dict(others).items()}
+  return network | flat
+
+
+def prediction(run: Run, platforms: Sequence[str]) -> Any:
+  """The run's prediction as a `jax.export.Exported`, its parameters being constants in it."""
+  shape, dtype = run.experiment.dataset.example(run.config.data.image_size)
+  batch, = jax.export.symbolic_shape("b")
+
+  def predict(images: jax.Array) -> jax.Array:
+    logits = run.algorithm.predict(run.state, run.normalise({"image": images})["image"])
+    return jax.nn.softmax(logits.astype(jnp.float32))
+
+  with ops.only("xla"):  # oneDNN's functions are not there where dgjax is not
+    return jax.export.export(jax.jit(predict), platforms=list(platforms))(
+        jax.ShapeDtypeStruct((batch, *shape), dtype))
+
+
+def facts(run: Run) -> dict[str, Any]:
+  """What has to be known to use an export."""
+  dataset = run.experiment.dataset
+  shape, dtype = dataset.example(run.config.data.image_size)
+  return {"classes": list(dataset.classes), "input": {"shape": ["b", *shape], "dtype": str(dtype)},
+          "normalisation": {"mean": list(dataset.mean), "std": list(dataset.std), "within": "predict.stablehlo"},
+          "method": run.config.algorithm.name, "network": run.config.model.name,
+          "prediction": run.algorithm.prediction, "rule": run.rule, "step": run.step,
+          "versions": run.results.get("versions", {})}

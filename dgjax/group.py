@@ -1,0 +1,268 @@
+"""Runs that are trained together: one program, one loop, one state for each."""
+
+import dataclasses
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dgjax.algorithms import Algorithm, TrainState
+from dgjax.errors import UserError, nearest
+from dgjax.evaluation.evaluator import Measured, Split, count
+from dgjax.experiment import Experiment, kept
+from dgjax.feed import Feed
+from dgjax.lanes import KINDS, Lanes, States
+
+log = logging.getLogger("dgjax")
+
+STEPS_A_DISPATCH = 16  # on an accelerator; on a CPU, XLA's convolutions within a loop are a hundred times as slow
+PAYS = 4.0  # how many times as long as compiling training has to take for another program to be tried
+
+
+def alike(experiments: Sequence[Experiment]) -> list[list[int]]:
+  """Which of some experiments can be trained together: those that differ in seeds and swept scalars alone.
+
+  Returns:
+    Groups of their numbers, in order.
+  """
+  groups: list[list[int]] = []
+  for number, experiment in enumerate(experiments):
+    for group in groups:
+      if _shape(experiments[group[0]]) == _shape(experiment):
+        group.append(number)
+        break
+    else:
+      groups.append([number])
+  return groups
+
+
+def _shape(experiment: Experiment) -> tuple[Any, ...]:
+  """All that a program is compiled from; what is swept is in the state."""
+  config, splits = experiment.config, experiment.dataset.splits
+  keys = ("batch_size", "target_batch_size", "eval_batch_size", "eval_every", "early_stop", "report")
+  data = ("image_size", "augment", "on_device")
+  return (_unswept(experiment.algorithm), experiment.devices, experiment.steps, experiment.steps_per_epoch,
+          experiment.sources, experiment.target, experiment.dataset.classes, experiment.dataset.mean,
+          experiment.dataset.std, [splits[domain] for domain in (*experiment.sources, experiment.target)],
+          [config[key] for key in keys], [config.data[key] for key in data], config.model.weights)
+
+
+def _unswept(algorithm: Algorithm) -> tuple[Any, ...]:
+  """A method without the values that are arrays in its state."""
+  optimizer = algorithm.optimizer
+  roles = {role: factors.constant for role, factors in optimizer.roles.items()}
+  fields = {field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)
+            if field.name not in algorithm.scalars}
+  return type(algorithm), roles, fields | {
+      "optimizer": dataclasses.replace(optimizer, learning_rate=0.0, weight_decay=0.0, roles={})}
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Experiments that are computed together.
+
+  Attributes:
+    experiments: at least one; `alike`.
+    feed: where their batches come from.
+    lanes: how they are computed.
+    steps_a_dispatch: how many updates a call of the program makes, at most.
+  """
+
+  experiments: tuple[Experiment, ...]
+  feed: Feed
+  lanes: Lanes
+  steps_a_dispatch: int
+
+  @classmethod
+  def build(cls, experiments: Sequence[Experiment], feed: Feed, how: str) -> "Group":
+    """Makes a group whose lanes are of the kind `how`, one of `lanes.KINDS`."""
+    lead = experiments[0]
+    accelerator = lead.devices.mesh.devices.flat[0].platform != "cpu"
+    together = feed.held and accelerator and lead.devices.kind == "jit"
+    return cls(tuple(experiments), feed, KINDS[how](lead.devices, len(experiments)),
+               STEPS_A_DISPATCH if together else 1)
+
+  @property
+  def lead(self) -> Experiment:
+    """The experiment that stands for all where they do not differ."""
+    return self.experiments[0]
+
+  @property
+  def measures(self) -> bool:
+    """Whether the method has something to say of its state, for which that is fetched."""
+    return type(self.lead.algorithm).measures is not Algorithm.measures
+
+  def first_states(self) -> States:
+    """The states before the first update."""
+    return self.lanes.join([self._first_state(experiment) for experiment in self.experiments])
+
+  def _first_state(self, experiment: Experiment) -> TrainState:
+    """One run's, made by the lead's program: what differs is the seed, and the swept scalars."""
+    one = dataclasses.replace(self.lead, config=experiment.config)
+    one.__dict__["init"] = self.lead.init
+    state = one.first_state()
+    algorithm = experiment.algorithm
+    hparams = jax.tree.map(jnp.float32, {**algorithm.optimizer.hparams(), **algorithm.scalars})
+    return state.replace(hparams=jax.device_put(hparams, self.lead.devices.replicated))
+
+  def until(self, step: int, record_every: int) -> int:
+    """Up to which step the next call of the program goes: as many as it can, but not past what is due before."""
+    phase_begins = [phase.begin for phase in self.lead.algorithm.phases]
+    if self.lead.algorithm.phase_at(step).enters_at(step):
+      return step + 1  # a program of its own
+    last = min(step + self.steps_a_dispatch, self.lead.steps)
+    whole = step + 1
+    while whole < last and whole % record_every and whole not in phase_begins and not self.lead.evaluates(whole):
+      whole += 1
+    return whole if whole - step == self.steps_a_dispatch else step + 1
+
+  def advance(self, states: States, step: int, steps: int, active: np.ndarray) -> tuple[States, Any]:
+    """Updates the states of the active runs, which are consumed.
+
+    Args:
+      states: at `step`.
+      step: updates done.
+      steps: their number, `until(step) - step`.
+      active: (runs,) bool; others stay as they are.
+
+    Returns:
+      The states after them, and metrics that `lanes.rows` fetches: for each run, by name, (steps,) or scalars.
+    """
+    phase = self.lead.algorithm.phase_at(step)
+    program = self._program(phase.name, phase.enters_at(step), steps)
+    return program(states, self.feed.take(step, steps), self.feed.shared, active)
+
+  @functools.cache  # noqa: B019 (a group lives as long as its programs)
+  def _program(self, phase: str, first: bool, steps: int) -> Callable[..., Any]:
+    """The compiled program of one or several updates in a phase."""
+    update = next(one for one in self.lead.algorithm.phases if one.name == phase).step(first)
+
+    def one(state: TrainState, part: Any, shared: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+      return update(state, self.feed.batch(part, shared))
+
+    def many(state: TrainState, parts: Any, shared: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+      return jax.lax.scan(lambda state, part: one(state, part, shared), state, parts)
+
+    return self.lanes.compile(one if steps == 1 else many, updates=True)
+
+  def evaluate(self, states: States, pause: Callable[[], None] = lambda: None) -> list[Measured]:
+    """Scores every run on every split.
+
+    Args:
+      states: without the optimisers' moments; see `experiment.kept`.
+      pause: called before each batch; it may raise to end the evaluation early.
+
+    Returns:
+      For each run what was found.
+    """
+    everyone = np.ones(len(self.experiments), bool)
+    totals: dict[Split, Any] = {}
+    for split in self.lead.scored():
+      passes = [self.feed.evaluation(run, split.domain, split.split) for run in range(len(self.experiments))]
+      for parts in zip(*passes, strict=True):
+        pause()
+        _, counts = self._count(split.known)(states, list(parts), self.feed.shared, everyone)
+        totals[split] = counts if split not in totals else jax.tree.map(jnp.add, totals[split], counts)
+    rows = {split: self.lanes.rows(total) for split, total in totals.items()}
+    return [experiment.measured({split: found[run] for split, found in rows.items()})
+            for run, experiment in enumerate(self.experiments)]
+
+  @functools.cache  # noqa: B019
+  def _count(self, known: bool) -> Callable[..., Any]:
+    def one(state: TrainState, part: Any, shared: Any) -> dict[str, jax.Array]:
+      return count(self.lead.algorithm, state, self.feed.evaluation_batch(part, shared), known)
+
+    return self.lanes.compile(one, updates=False)
+
+  def keep(self, states: States) -> States:
+    """What evaluation needs of states, without the optimisers' moments; not a copy."""
+    return [kept(state) for state in states] if isinstance(states, list) else kept(states)
+
+  def copy(self, states: States) -> States:
+    """The states in buffers of their own, which the next update does not consume."""
+    return jax.tree.map(lambda x: x.copy(), states)
+
+  def choose(self, improved: np.ndarray, states: States, best: States) -> States:
+    """For each run a copy of its state where it improved, else the best so far.
+
+    Args:
+      improved: (runs,) bool.
+      states, best: without moments.
+    """
+    if improved.all():
+      return self.copy(states)
+    pairs = zip(improved, self.lanes.split(states), self.lanes.split(best), strict=True)
+    return self.lanes.join([self.copy(state) if better else old for better, state, old in pairs])
+
+  def finite(self, states: States) -> list[bool]:
+    """For each run whether all of its parameters and statistics are finite."""
+    everyone = np.ones(len(self.experiments), bool)
+    nothing: list[dict[str, Any]] = [{} for _ in self.experiments]
+    _, found = self._finite(states, nothing, {}, everyone)
+    return [bool(row) for row in self.lanes.rows(found)]
+
+  @functools.cached_property
+  def _finite(self) -> Callable[..., Any]:
+    def one(state: TrainState, part: Any, shared: Any) -> jax.Array:
+      leaves = jax.tree.leaves((state.params, state.batch_stats))
+      return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+
+    return self.lanes.compile(one, updates=False)
+
+  def tree(self, states: States) -> Any:
+    """The states as a checkpoint has them: a lone run's is one state."""
+    return states[0] if isinstance(states, list) and len(states) == 1 else states
+
+  def untree(self, tree: Any) -> States:
+    """The states from what a checkpoint has."""
+    return [tree] if len(self.experiments) == 1 and not isinstance(tree, list) else tree
+
+  def seconds(self, steps: int = 3) -> tuple[float, float]:
+    """Measures an update of all runs: seconds to compile it, and then to compute it (the median of `steps`)."""
+    states, everyone, times = self.first_states(), np.ones(len(self.experiments), bool), []
+    for step in range(steps + 2):
+      start = time.perf_counter()
+      states, metrics = self.advance(states, step, 1, everyone)
+      jax.block_until_ready((states, metrics))
+      times.append(time.perf_counter() - start)
+    return max(times[:2]), float(np.median(times[2:]))
+
+
+def build(experiments: Sequence[Experiment], feed: Feed, how: str) -> Group:
+  """Makes a group, and decides how it is computed.
+
+  Args:
+    experiments: `alike`.
+    feed: where their batches come from.
+    how: of `lanes.KINDS`; or "auto": what is fastest. That is measured where it can pay: where the runs one after the
+      other would take some times as long as it takes to compile another program.
+
+  Raises:
+    UserError: `how` is not known, or does not fit.
+  """
+  lead, runs = experiments[0], len(experiments)
+  devices = lead.devices
+  if how != "auto" and how not in KINDS:
+    raise UserError(f"config.grouping is {how!r}{nearest(how, ('auto', *KINDS))}")
+  if runs == 1 or devices.kind != "jit" or jax.process_count() > 1:
+    return Group.build(experiments, feed, "map")
+  if how != "auto":
+    if how == "vmap" and devices.mesh.size > 1:
+      raise UserError("config.grouping=vmap is for one device: use spread, or config.devices=1")
+    return Group.build(experiments, feed, how)
+  one_by_one = Group.build(experiments, feed, "map")
+  if lead.steps < 100:
+    return one_by_one
+  compiling, first = one_by_one.seconds()
+  if first * lead.steps < PAYS * compiling:
+    return one_by_one
+  other = Group.build(experiments, feed, "spread" if devices.mesh.size > 1 else "vmap")
+  _, second = other.seconds()
+  log.info("%d runs together: %.1f ms a step one after the other, %.1f ms by %s", runs, 1e3 * first, 1e3 * second,
+           other.lanes.name)
+  return other if second < first else one_by_one

@@ -1,0 +1,174 @@
+"""From a config to its runs: a target domain each, the values of a sweep, seeds; those of one shape train together."""
+
+import contextlib
+import hashlib
+import itertools
+import pathlib
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from dgjax import data, group, runlog, training
+from dgjax.analysis import figures
+from dgjax.config import check, override, sweep_values
+from dgjax.data import Dataset
+from dgjax.errors import UserError
+from dgjax.experiment import Experiment
+from dgjax.folder import RunFolder
+from dgjax.lock import FolderLock
+
+
+class Transfer(NamedTuple):
+  """The domains of one run, as the config's keys have them, and its folder within the whole's."""
+
+  sources: str
+  target: str
+  folder: str
+
+
+class Planned(NamedTuple):
+  """One run of a plan.
+
+  Attributes:
+    config: its own: one target, one seed, no sweep.
+    folder: where it will be.
+    changes: the keys that tell it from the config it comes from -> their values as written on a command line.
+  """
+
+  config: ConfigDict
+  folder: pathlib.Path
+  changes: dict[str, str]
+
+
+def transfers(config: ConfigDict, dataset: Dataset | None = None) -> list[Transfer]:
+  """The targets of a config: one, or each that there can be, each source alone with it if so asked.
+
+  Args:
+    config: as loaded; `target` may be "all" and `sources` "each".
+    dataset: the data set, where it does not come from the config.
+  """
+  target, sources = config.target, config.sources
+  if target != "all" and sources != "each":
+    return [Transfer(sources, target, "")]
+  dataset = dataset or data.load(config.data, config.seed)
+  targets = [target] if target != "all" else list(dataset.targets or dataset.domains)
+  if sources != "each":
+    return [Transfer(sources, name, name) for name in targets]
+  return [Transfer(source, name, f"{source}-to-{name}") for name in targets
+          for source in dataset.sources or dataset.domains if source != name]
+
+
+def plan(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset | None = None) -> list[list[Planned]]:
+  """The runs that a config stands for, by target.
+
+  Args:
+    config: as loaded.
+    workdir: the folder of the run, or of the folders of the runs: TARGET/KEY=VALUE/seed=K, without what there is one of.
+    dataset: the data set, where it does not come from the config.
+
+  Returns:
+    For each target its runs: every combination of the sweep's values, under every seed.
+  """
+  check(config)
+  swept = sweep_values(config)
+  seeds = range(config.seed, config.seed + config.seeds)
+  targets = []
+  for transfer in transfers(config, dataset):
+    runs = []
+    for values, seed in itertools.product(itertools.product(*swept.values()), seeds):
+      chosen = dict(zip(swept, values, strict=True))
+      one = override(config.copy_and_resolve_references(), [f"--config.{key}={value}" for key, value in chosen.items()])
+      one.update(sources=transfer.sources, target=transfer.target, seed=seed, seeds=1, sweep="")
+      changes = {"sources": transfer.sources, "target": transfer.target, **chosen}
+      parts = [transfer.folder, *(f"{key}={value}" for key, value in chosen.items())]
+      if len(seeds) > 1:
+        parts.append(f"seed={seed}")
+        changes["seed"] = str(seed)
+      runs.append(Planned(one, workdir.joinpath(*filter(None, parts)), {k: v for k, v in changes.items() if v}))
+    targets.append(runs)
+  return targets
+
+
+def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | None = None,
+          command: Callable[[Planned], str] = lambda planned: "") -> list[dict[str, Any]]:
+  """Trains all runs of a config, or goes on with them; finished ones are not trained again.
+
+  Args:
+    config: as loaded.
+    workdir: the folder of the run, or of the folders of the runs.
+    dataset: the data set, where it does not come from the config.
+    command: what makes one run again, for its record.
+
+  Returns:
+    The contents of each run's `results.json`.
+
+  Raises:
+    Preempted: a signal asked to stop; everything is saved.
+    UserError: a setting, the data or a folder is wrong, or runs failed: all the others are done by then.
+  """
+  workdir = pathlib.Path(workdir).expanduser().absolute()
+  results: dict[pathlib.Path, dict[str, Any] | None] = {}
+  for runs in plan(config, workdir, dataset):
+    with contextlib.ExitStack() as stack:
+      folders = [RunFolder(planned.folder, command(planned)) for planned in runs]
+      for folder in folders:
+        folder.make()
+        stack.enter_context(FolderLock(folder.path))
+        stack.enter_context(runlog.attach(folder.path))
+      try:
+        finished = [folder.claim(planned.config) for planned, folder in zip(runs, folders, strict=True)]
+        results |= {folder.path: done for folder, done in zip(folders, finished, strict=True)}
+        todo = [pair for pair, done in zip(zip(runs, folders, strict=True), finished, strict=True) if not done]
+        for together, done in _train([planned.config for planned, _ in todo], [folder for _, folder in todo], dataset):
+          results |= dict(zip([folder.path for folder in together], done, strict=True))
+      except Exception as error:
+        if not isinstance(error, UserError | training.Preempted):
+          for folder in folders:
+            runlog.keep_traceback(folder.path, error)
+        raise
+  if failed := [folder for folder, done in results.items() if done is None]:
+    raise UserError(f"{len(failed)} of {len(results)} runs failed, the first in {failed[0]}: see its failure.json")
+  return [done for done in results.values() if done]
+
+
+def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset: Dataset | None):
+  """Trains runs of one target, those of one shape together; yields folders of a group and what came of them."""
+  experiments = [Experiment.build(config, dataset) for config in configs]
+  for numbers in group.alike(experiments):
+    together = [folders[number] for number in numbers]
+    home = None
+    if len(numbers) > 1:
+      names = "\n".join(str(folder.path.relative_to(together[0].path.parents[0])) for folder in together)
+      home = RunFolder(together[0].path.parent / f"group-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
+    done = training.run([experiments[number] for number in numbers], together, home)
+    if home and jax.process_index() == 0:
+      shutil.rmtree(home.path, ignore_errors=True)  # each run has its own by now
+    if jax.process_index() == 0:
+      for folder, results in zip(together, done, strict=True):
+        if results:
+          figures.save_all(folder.path, results)
+    yield together, done
+
+
+def command_line(path: str, overrides: Sequence[str]) -> Callable[[Planned], str]:
+  """Returns what says, for each run of a command, the command that makes that run alone again.
+
+  Args:
+    path: the command's --config.
+    overrides: its `--config.KEY=VALUE` arguments.
+  """
+  def key(argument: str) -> str:
+    return argument.partition("=")[0].removeprefix("--config.")
+
+  def command(planned: Planned) -> str:
+    gone = {"seeds", "grouping", *planned.changes}
+    kept = [argument for argument in overrides if key(argument) not in gone and not key(argument).startswith("sweep.")]
+    words = [f"--config={path}", *kept, *(f"--config.{name}={value}" for name, value in planned.changes.items()),
+             f"--workdir={planned.folder}"]
+    return "python -m dgjax.main " + " ".join(map(shlex.quote, words))
+
+  return command

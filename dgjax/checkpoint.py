@@ -1,6 +1,7 @@
 """Checkpoints: what a run resumes from, with a hash of every array. The only file that knows orbax."""
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -45,7 +46,7 @@ class _Manager(ocp.CheckpointManager):
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-  """Drops what orbax logs, tracebacks of its threads among it, except under --verbosity=1: errors are raised as well."""
+  """Drops what orbax logs, such as tracebacks of its threads, except under --verbosity=1: errors are raised as well."""
   return "orbax" not in record.pathname or absl_logging.get_verbosity() >= absl_logging.DEBUG
 
 
@@ -160,7 +161,7 @@ class Checkpoints:
 
   @property
   def _manager(self) -> _Manager:
-    """Orbax's manager, opened by the first save: it would take a damaged checkpoint, not yet set aside, for a sound one."""
+    """Orbax's manager, opened by the first save: before `restore` it would take damaged checkpoints for sound."""
     if self._opened is None:
       self._opened = _Manager(self._directory, options=ocp.CheckpointManagerOptions(
           max_to_keep=2, cleanup_tmp_directories=True))
@@ -192,8 +193,8 @@ class Checkpoints:
     return ""
 
   def _cannot_save(self, error: Exception) -> UserError:
-    return UserError(f"cannot save a checkpoint in {self._directory} ({_reason(error)}): make room or make it writable, "
-                     "and start the same command again")
+    return UserError(f"cannot save a checkpoint in {self._directory} ({_reason(error)}): make room or make it "
+                     "writable, and start the same command again")
 
 
 def read(directory: pathlib.Path, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -305,11 +306,11 @@ def _check_structure(folder: pathlib.Path, name: str, stored: Mapping[str, Any],
   """Raises a UserError if a checkpoint, sound by itself, is of another structure than is wanted."""
   wanted = {path: (list(x.shape), str(x.dtype)) for path, x in _flatten(like).items()}
   found = {path: (entry["shape"], entry["dtype"]) for path, entry in stored.items()}
-  told = lambda entry: f"{entry[1]}{entry[0]}" if entry else "absent"  # noqa: E731
   for path in wanted | found:
     if wanted.get(path) != found.get(path):
-      raise UserError(f"{folder} was saved with another configuration: {name}/{path} is {told(found.get(path))} there "
-                      f"and {told(wanted.get(path))} here; use its configuration, or another --workdir")
+      there, here = (f"{tree[path][1]}{tree[path][0]}" if path in tree else "absent" for tree in (found, wanted))
+      raise UserError(f"{folder} was saved with another configuration: {name}/{path} is {there} there and {here} here; "
+                      "use its configuration, or another --workdir")
 
 
 def _is_key(x: Any) -> bool:
@@ -345,10 +346,14 @@ def _place(arrays: Mapping[str, np.ndarray], like: Any) -> Any:
   for value, x in zip((arrays[path] for path in _flatten(like)), leaves, strict=True):
     sharding = getattr(x, "sharding", None)
     # A copy for each device: on a CPU they would share the array's memory, and updates happen in place.
-    array = jnp.array(value) if sharding is None else jax.make_array_from_callback(
-        value.shape, sharding, lambda index, value=value: np.array(value[index]))
+    copy = functools.partial(_copy, value)
+    array = jnp.array(value) if sharding is None else jax.make_array_from_callback(value.shape, sharding, copy)
     placed.append(_wrap_key(array, x) if _is_key(x) else array)
   return jax.tree.unflatten(structure, placed)
+
+
+def _copy(value: np.ndarray, index: Any) -> np.ndarray:
+  return np.array(value[index])
 
 
 def _wrap_key(data: jax.Array, like: Any) -> jax.Array:
@@ -366,7 +371,7 @@ def _describe(value: np.ndarray) -> dict[str, Any]:
   """
   # As bytes, because types that NumPy does not know, such as bfloat16, have no buffers.
   return {"shape": list(value.shape), "dtype": str(value.dtype),
-          "crc32": zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8))}
+          "crc32": zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)}
 
 
 def _hash_of_json(value: Any) -> int:

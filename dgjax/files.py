@@ -1,5 +1,6 @@
 """Small files that are written whole or not at all, and read with an error that names them."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -22,8 +23,10 @@ def write_text_atomically(path: pathlib.Path, text: str) -> None:
       os.fsync(file.fileno())
     partial.replace(path)
   except OSError as error:
-    raise UserError(f"cannot write {path} ({error.strerror}): make room or make its folder writable, and start the same "
-                    "command again") from error
+    with contextlib.suppress(OSError):
+      partial.unlink()
+    raise UserError(f"cannot write {path} ({error.strerror}): make room or make its folder writable, and start the "
+                    "same command again") from error
 
 
 def write_atomically(path: pathlib.Path, value: Any) -> None:

@@ -89,8 +89,8 @@ class FolderLock:
       UserError: another process took it, as it may after this one stood still for `STALE` seconds.
     """
     if self._file is not None and not self._is_ours():
-      raise UserError(f"{self._folder} was taken over by {_named(_parsed(self._read()))} while this process stood still: "
-                      "it goes on there")
+      raise UserError(f"{self._folder} was taken over by {_named(_parsed(self._read()))} while this process stood "
+                      "still: the run goes on there")
 
   def _take(self) -> str:
     """Takes the lock and returns "", or says who has it."""
@@ -127,7 +127,8 @@ class FolderLock:
   def _alive(self, found: bytes) -> bool:
     """Whether the holder that a file names is at work; may watch it for a while."""
     holder = _parsed(found)
-    if holder and holder["machine"] == self._holder["machine"] and holder["processes"] == self._holder["processes"] != "":
+    seen = holder and all(holder[key] == self._holder[key] != "" for key in ("machine", "processes"))
+    if holder and seen:  # it counts its processes as we do
       return _started(int(holder["process"])) == holder["started"]
     patience = STALE if holder else 4 * SETTLE  # a file is named as soon as it is made
     if holder:

@@ -25,8 +25,9 @@ from dgjax import algorithms, config, data, models, parallel, train
 from dgjax.analysis import figures
 from dgjax.analysis.summary import summary
 from dgjax.data import preparation
-from dgjax.errors import UserError, nearest
+from dgjax.errors import UserError, nearest, printable
 from dgjax.preemption import Preempted
+from dgjax.runlog import Formatter
 
 PREEMPTED = 75  # exit status after a signal: saved, and to be started again (sysexits.h, EX_TEMPFAIL)
 
@@ -102,7 +103,7 @@ def log_to_stderr() -> None:
   if absl_logging.get_verbosity() < absl_logging.DEBUG:
     absl_logging.set_verbosity(absl_logging.ERROR)
   handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
   logger = logging.getLogger("dgjax")
   logger.handlers, logger.propagate = [handler], False
   logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
@@ -150,7 +151,7 @@ def console() -> None:
       message = str(error)
     else:
       message = f"{type(error).__name__}: {error} (--verbosity=1 shows where)"
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
     parallel.leave_others(1)
     sys.exit(1)
 

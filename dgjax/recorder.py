@@ -114,14 +114,14 @@ class Recorder:
     try:
       yield
     except OSError as error:
-      raise UserError(f"cannot write {self._path} ({error.strerror}): make room or make it writable, and start the same "
-                      "command again") from error
+      raise UserError(f"cannot write {self._path} ({error.strerror}): make room or make it writable, and start the "
+                      "same command again") from error
 
 
 class _Events:
   """TensorBoard events, written where they can be: they never keep a run from going on.
 
-  TensorBoard's usual writer has a thread and a queue. On a full disk the thread dies, and the queue then blocks for ever.
+  TensorBoard's usual writer has a thread and a queue. On a full disk the thread dies, and the queue blocks for ever.
   """
 
   def __init__(self, folder: pathlib.Path, step: int):
@@ -191,8 +191,8 @@ def _without(module: str) -> Iterator[None]:
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   """The objects of a metrics file; none if it is absent.
 
-  Damaged lines are left out, with a warning that has their numbers, but for a last one that was cut short: it belongs to
-  steps past the last checkpoint, of a run that was killed.
+  Damaged lines are left out, with a warning that has their numbers. A last line that was cut short is left out without
+  one: a killed run leaves it, and its step is past the last checkpoint.
 
   Raises:
     UserError: it cannot be read.

@@ -28,7 +28,7 @@ class Formatter(logging.Formatter):
 class _File(logging.FileHandler):
   """Appends to a file until that fails, and then says so once; a run goes on without."""
 
-  def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+  def handleError(self, record: logging.LogRecord) -> None:
     """Ends the log file where it cannot be written; other errors are the caller's."""
     if not isinstance(sys.exc_info()[1], OSError):
       super().handleError(record)

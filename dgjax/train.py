@@ -23,8 +23,10 @@ from dgjax.data import Dataset, pipeline
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation import selection as rules
 from dgjax.evaluation.accuracy import Evaluator, accuracy, class_accuracy
+from dgjax.files import read_json, write_atomically
+from dgjax.lock import FolderLock
 from dgjax.preemption import Preempted, StopSignal
-from dgjax.recorder import Recorder
+from dgjax.recorder import NotFinite, Recorder
 
 log = logging.getLogger("dgjax")
 
@@ -75,12 +77,12 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
            stream.steps_per_epoch, sum(x.size for x in jax.tree.leaves(state.params)), config.parallel,
            layout.mesh.size, ops.describe() if layout.mesh.size == 1 else "xla")
 
-  with Checkpoints(workdir / "checkpoints") as checkpoints, StopSignal() as stop:
-    step, selection = 0, {}
-    if checkpoints.latest is not None:
-      step = checkpoints.latest
-      state, progress = checkpoints.restore(step, state, iterator)
-      selection = progress["selection"]
+  with FolderLock(workdir), Checkpoints(workdir / "checkpoints") as checkpoints, StopSignal() as stop:
+    step, selection, saved, best = 0, {}, None, copied(state)
+    if found := checkpoints.restore({"state": state, "best": state}):
+      step, trees, progress = found
+      state, best, saved, selection = trees["state"], trees["best"], step, progress["selection"]
+      iterator.set_state(progress["data"])
       log.info("resumed from step %d of %d", step, total)
       if changed := differences(progress["arithmetic"], layout.arithmetic):
         log.warning("this goes on with another arithmetic than the checkpoint's (%s): the numbers will differ by "
@@ -95,8 +97,11 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
     metrics: dict[str, jax.Array] = {}
 
     def save() -> None:
-      best = selection.get("source_val", {}).get("step")
-      checkpoints.save(step, state, iterator, {"selection": selection, "arithmetic": layout.arithmetic}, best)
+      nonlocal saved
+      recorder.flush()
+      checkpoints.save(step, {"state": state, "best": best},
+                       {"selection": selection, "arithmetic": layout.arithmetic, "data": iterator.get_state()})
+      saved = step
 
     try:
       while True:
@@ -105,6 +110,8 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
           recorder.flush()
           val, target = evaluate(evaluator, algorithm, state, splits)
           selection = rules.update(selection, step, val, target)
+          if selection["source_val"]["step"] == step:
+            best = copied(state)
           record_evaluation(recorder, algorithm, state, splits, step, val, target)
           save()
           log.info("step %d: source val %.4f, %s test %.4f%s", step, rules.source_accuracy(val), config.target, target,
@@ -125,9 +132,11 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
           now = time.perf_counter()
           recorder.write(step, {"time/examples_per_second": (step - since) * config.batch_size / (now - clock)})
           clock, since = now, step
+    except NotFinite as error:
+      raise error.after(saved) from error
     except Preempted:
-      recorder.flush()
       save()
+      checkpoints.wait()
       log.info("stopped and saved at step %d; the same command goes on from there", step)
       raise
     finally:
@@ -136,7 +145,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
 
     chosen = selection[config.report]["step"]
     if chosen != step:
-      state = checkpoints.restore_state(chosen, state)
+      state = best
     report = full_report(evaluator, algorithm, state, splits)
 
   results = {"config": config.to_dict(), "command": command, "method": config.algorithm.name, "dataset": dataset.name,
@@ -178,17 +187,10 @@ def folder_state(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Any]:
   if not path.exists():
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, config.to_dict())
-  elif changed := differences(json.loads(path.read_text()), json.loads(config.to_json())):
+  elif changed := differences(read_json(path, "the settings of the run"), json.loads(config.to_json())):
     return {"problem": f"{workdir} holds a run with another config ({'; '.join(changed)}): "
                        "use the same config to resume, or another --workdir"}
-  return {"results": json.loads(results.read_text()) if results.exists() else None}
-
-
-def write_atomically(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON so that a reader finds all of it or none."""
-  partial = path.with_suffix(".partial")
-  partial.write_text(json.dumps(value, indent=2) + "\n")
-  partial.replace(path)
+  return {"results": read_json(results, "the results of the run") if results.exists() else None}
 
 
 def source_domains(config: ConfigDict, dataset: Dataset) -> tuple[str, ...]:
@@ -314,6 +316,11 @@ def evaluate(evaluator: Evaluator, algorithm: Algorithm, state: TrainState,
   rule = algorithm.prediction
   target = evaluator.accuracy(state, splits.batches(splits.config.target, "test"), modes=[rule])[rule]
   return val, target
+
+
+def copied(state: TrainState) -> TrainState:
+  """A state in memory of its own: the next update takes that of the one it is given."""
+  return jax.tree.map(lambda x: x.copy(), state)
 
 
 def host(state: TrainState) -> TrainState:

@@ -150,7 +150,7 @@ DAMAGE = {
     "no record": (lambda run: shutil.rmtree(run / "checkpoints" / "2" / "record"), 2, "its record is missing"),
     "empty folder": (lambda run: (run / "checkpoints" / "999").mkdir(), 999, "its record is missing"),
     "a file": (lambda run: (run / "checkpoints" / "7").write_text(""), 7, "its record is missing"),
-    "another step's": (lambda run: (run / "checkpoints" / "2").rename(run / "checkpoints" / "5"), 5, "it is one of step 2"),
+    "another's": (lambda run: (run / "checkpoints" / "2").rename(run / "checkpoints" / "5"), 5, "it is one of step 2"),
     "other hashes": (change_an_array, 3, "record: its bytes changed"),
 }
 

@@ -70,7 +70,7 @@ def test_an_evaluation_that_the_checkpoint_does_not_know_of_comes_again(tmp_path
   assert read_lines(path) == (lines if evaluated else lines[:2])
 
 
-@pytest.mark.parametrize("bad", [b'{"step": 2, "tr', b"\xff\xfe\x00", b"[2]", b"{}", b'{"step": "2"}', b"null", b"\x1b[31m"])
+@pytest.mark.parametrize("bad", [b'{"step": 2, "tr', b"\xff\xfe\x00", b"[2]", b"{}", b'{"step": "2"}', b"null"])
 def test_a_damaged_line_costs_that_line_alone(tmp_path, bad, caplog):
   path = tmp_path / "metrics.jsonl"
   path.write_bytes(b'{"step": 1}\n' + bad + b'\n{"step": 3}\n')
@@ -102,7 +102,7 @@ def test_events_that_cannot_be_written_are_dropped_and_said_once(tmp_path, caplo
   """As many as would fill any queue."""
   recorder = Recorder(tmp_path, 0)
   recorder._events._file._writer.close()
-  recorder._events._file._writer = open("/dev/full", "wb")
+  recorder._events._file._writer = pathlib.Path("/dev/full").open("wb")  # noqa: SIM115
   for step in range(1, 1000):
     recorder.write(step, {"train/loss": 1.0})
   recorder.flush()
@@ -117,7 +117,7 @@ def test_events_that_cannot_be_written_are_dropped_and_said_once(tmp_path, caplo
 def test_a_full_disk_ends_with_one_line_that_names_the_record(tmp_path, count):
   recorder = Recorder(tmp_path, 0)
   recorder._lines.close()
-  recorder._lines = open("/dev/full", "a", encoding="utf-8")
+  recorder._lines = pathlib.Path("/dev/full").open("a")  # noqa: SIM115
   with pytest.raises(UserError, match="cannot write .*metrics.jsonl .No space left on device.: make room"):
     for step in range(count):
       recorder.train(step, {"loss": jnp.float32(1)})

@@ -1,7 +1,6 @@
 """Finished runs, opened for analysis: the config, the data, the method and the state that was selected."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +11,11 @@ from ml_collections import ConfigDict
 
 from dgjax import algorithms, data, parallel, train
 from dgjax.algorithms import Algorithm, Batch, TrainState
-from dgjax.checkpoint import Checkpoints
+from dgjax.checkpoint import read
 from dgjax.data import Dataset
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
+from dgjax.files import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def load(folder: pathlib.Path | str, rule: str = "") -> Run:
     unfinished = (folder / "config.json").exists()
     raise UserError(f"{path} is not there: " + ("the run is not finished, start it again to go on with it" if unfinished
                                                 else "give the folder of one run, that of one target domain"))
-  results = json.loads(path.read_text())
+  results = read_json(path, "the results of the run", ("report", "selection", "config"))
   rule = rule or results["report"]["rule"]
   if rule not in RULES:
     raise UserError(f"no selection rule {rule!r}{nearest(rule, RULES)}")
@@ -86,13 +86,16 @@ def load(folder: pathlib.Path | str, rule: str = "") -> Run:
   examples = sum(dataset.splits[domain]["train"] for domain in results["sources"])
   algorithm = algorithms.build(config, classes=len(dataset.classes), domains=len(dataset.groups or results["sources"]),
                                steps_per_epoch=examples / config.batch_size, steps=results["step"])
-  with Checkpoints(folder / "checkpoints") as checkpoints:
-    try:
-      state = checkpoints.restore_state(step, _shapes(config, algorithm, dataset))
-    except FileNotFoundError as error:
-      kept = sorted({entry["step"] for name, entry in results["selection"].items() if name in ("source_val", "last")})
-      raise UserError(f"{folder} has no checkpoint of step {step}, which {rule} selected: runs keep those of "
-                      f"source_val and last (steps {', '.join(map(str, kept))})") from error
+  kept = {results["selection"][name]["step"]: name for name in ("source_val", "last")}
+  if step not in kept:
+    raise UserError(f"{folder} has no checkpoint of step {step}, which {rule} selected: runs keep those of "
+                    f"source_val and last (steps {', '.join(map(str, sorted(kept)))})")
+  like, directory = _shapes(config, algorithm, dataset), folder / "checkpoints"
+  # The best state lies beside the last one, but in runs from before that in a checkpoint of its own.
+  if kept[step] == "last" or (directory / str(step)).exists():
+    state = read(directory, step, {"state": like})[0]["state"]
+  else:
+    state = read(directory, results["step"], {"best": like})[0]["best"]
   return Run(config=config, results=results, dataset=dataset, algorithm=algorithm, state=state, rule=rule, step=step)
 
 

@@ -6,12 +6,10 @@ import subprocess
 import sys
 import time
 
-import grain
 import jax
 import pytest
 
 from dgjax import config, parallel, train
-from dgjax.checkpoint import Checkpoints
 from dgjax.errors import UserError
 
 LAUNCHER = pathlib.Path(__file__).parents[2] / "launch" / "local.py"
@@ -109,17 +107,3 @@ def test_processes_agree_and_a_failed_one_leaves():
       process.kill()
       process.communicate()
   assert time.monotonic() - begin < 50  # an orderly end would have waited for the other
-
-
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
-  iterator = iter(grain.MapDataset.range(100).to_iter_dataset())
-  for _ in range(7):
-    next(iterator)
-  with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.save(1, {"w": jax.numpy.ones(3)}, iterator, {})
-  data = tmp_path / "1" / "data"
-  (data / "process_0-of-1.json").rename(data / "process_0-of-4.json")
-  other = iter(grain.MapDataset.range(100).to_iter_dataset())
-  with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.restore(1, {"w": jax.numpy.zeros(3)}, other)
-  assert next(other) == 7

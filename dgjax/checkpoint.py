@@ -172,7 +172,7 @@ class Checkpoints:
     if step not in self.steps():
       return "absent"
     try:
-      return "same" if _read_record(self._directory / str(step)) == record else "other"
+      return "same" if read_record(self._directory / str(step)) == record else "other"
     except _Damaged:
       return "other"
 
@@ -234,7 +234,7 @@ def _load(folder: pathlib.Path, like: Mapping[str, Any]) -> tuple[dict[str, dict
   if _is_old(folder):
     raise UserError(f"{folder} is of a version of dgjax that did not keep hashes: its run can be opened, not resumed; "
                     "use another --workdir")
-  record = _read_record(folder)
+  record = read_record(folder)
   if record["step"] != int(folder.name):
     raise _Damaged(f"it is one of step {record['step']}")
   arrays = {}
@@ -266,8 +266,11 @@ def _read_arrays(folder: pathlib.Path, paths: Iterable[str]) -> dict[str, np.nda
   return {path: read.result() for path, read in reads.items()}
 
 
-def _read_record(folder: pathlib.Path) -> dict[str, Any]:
-  """The record of a checkpoint, verified."""
+def read_record(folder: pathlib.Path) -> dict[str, Any]:
+  """The record of the checkpoint in `folder`, verified: its step, `progress`, and each array's shape, type and hash.
+
+  Two checkpoints with equal `arrays` hold the same bits. Raises an error of this module where it is damaged.
+  """
   if not (folder / RECORD).is_dir():
     raise _Damaged(f"its {RECORD} is missing")
   try:

@@ -99,5 +99,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  use_huge_pages()
+  use_huge_pages(__file__)
   main()

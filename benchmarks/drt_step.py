@@ -48,5 +48,5 @@ def report(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-  use_huge_pages()
+  use_huge_pages(__file__)
   print(report(settings()))

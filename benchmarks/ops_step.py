@@ -159,5 +159,5 @@ def main():
 
 
 if __name__ == "__main__":
-  use_huge_pages()
+  use_huge_pages(__file__)
   main()

@@ -8,6 +8,19 @@ class UserError(Exception):
   """Bad input. The command prints its message as one line on stderr and exits with status 1."""
 
 
+def printable(text: str) -> str:
+  """Makes a text safe to show on a terminal, for messages that name files or quote what is in them.
+
+  Args:
+    text: any; names of files that are not UTF-8, as Python decodes them, among it.
+
+  Returns:
+    The text with lines and tabs as they are, and every other character that is not printable (terminal escapes, marks
+    that reorder text, bytes that are no text) written as Python writes it in a literal: `\\x1b`.
+  """
+  return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
   """Says which known name `name` is closest to, or lists them all.
 

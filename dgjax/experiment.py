@@ -170,10 +170,10 @@ class Experiment:
     """Whether an evaluation follows `step` updates: every `eval_every` steps, or after each epoch, and at the end."""
     return due(step, self.steps, self.config.eval_every, self.steps_per_epoch)
 
-  def describe(self) -> str:
-    """One line: what is trained on what, how long and where."""
+  def describe(self, runs: int = 1) -> str:
+    """One line: what is trained on what, how long and where; of several `runs` that differ in seeds and the like."""
     shapes = self.state_shapes().params
-    return (f"{self.config.algorithm.name} on {self.dataset.name}, {', '.join(self.sources)} -> {self.target}: "
+    return (f"{f'{runs} runs of ' if runs > 1 else ''}{self.config.algorithm.name} on {self.dataset.name}, {', '.join(self.sources)} -> {self.target}: "
             f"{self.steps} steps of {self.config.batch_size} examples ({self.steps_per_epoch:.1f} an epoch), "
             f"{sum(x.size for x in jax.tree.leaves(shapes))} parameters, {self.config.parallel} over "
             f"{self.devices.mesh.size} device(s), {ops.describe() if self.devices.mesh.size == 1 else 'xla'}")

@@ -1,5 +1,6 @@
-"""JSON files that are written whole and read with an error that names them."""
+"""Small files that are written whole or not at all, and read with an error that names them."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -8,26 +9,59 @@ from typing import Any
 from dgjax.errors import UserError
 
 
-def read_json(path: pathlib.Path) -> Any:
-  """Reads a JSON object.
+def write_text_atomically(path: pathlib.Path, text: str) -> None:
+  """Writes a file so that a reader, also after a crash of the machine, finds the old contents or the new.
 
   Raises:
-    UserError: the file cannot be read, or holds something else.
+    UserError: it cannot be written.
   """
+  partial = path.with_name(f"{path.name}.partial")
   try:
-    value = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read ({error})") from error
-  if not isinstance(value, dict):
-    raise UserError(f"{path} holds no JSON object")
-  return value
+    with partial.open("w", encoding="utf-8", newline="") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    partial.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      partial.unlink()
+    raise UserError(f"cannot write {path} ({error.strerror}): make room or make its folder writable, and start the "
+                    "same command again") from error
 
 
 def write_atomically(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON so that a reader finds all of it or none."""
-  partial = path.with_suffix(".partial")
-  with partial.open("w") as file:
-    file.write(json.dumps(value, indent=2) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
-  partial.replace(path)
+  """Writes JSON, as `write_text_atomically`."""
+  write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: pathlib.Path, what: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Args:
+    path: of the file.
+    what: it is, for messages: "the settings of the run".
+    keys: those that it must have.
+
+  Raises:
+    UserError: it is absent, empty, cut short, no object, or lacks a key.
+  """
+  try:
+    text = path.read_bytes().decode()
+    if not text.strip():
+      raise UserError(_damaged(path, what, "it is empty"))
+    value = json.loads(text)
+  except OSError as error:
+    raise UserError(f"cannot read {path}, {what} ({error.strerror})") from error
+  except json.JSONDecodeError as error:
+    raise UserError(_damaged(path, what, f"line {error.lineno} is no JSON")) from error
+  except (UnicodeDecodeError, RecursionError) as error:
+    raise UserError(_damaged(path, what, "it is no JSON")) from error
+  if not isinstance(value, dict):
+    raise UserError(_damaged(path, what, f"it holds no object but {type(value).__name__}"))
+  if missing := [key for key in keys if key not in value]:
+    raise UserError(_damaged(path, what, f"it has no {missing[0]!r}"))
+  return value
+
+
+def _damaged(path: pathlib.Path, what: str, problem: str) -> str:
+  return f"{path}, {what}, is damaged ({problem}): put a copy in its place, or delete it"

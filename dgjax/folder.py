@@ -15,6 +15,7 @@ from dgjax.files import read_json, write_atomically
 
 log = logging.getLogger("dgjax")
 
+RESULTS = ("config", "selection", "report", "step")  # what `results.json` has at least
 LENGTH = ("steps", "epochs")  # keys in which a run may go on beyond where it was to end
 
 
@@ -34,8 +35,23 @@ class RunFolder:
     """Where the run's checkpoints are."""
     return self.path / "checkpoints"
 
+  def make(self) -> None:
+    """Makes the folder, on process 0.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    problem = ""
+    if jax.process_index() == 0:
+      try:
+        self.path.mkdir(parents=True, exist_ok=True)
+      except OSError as error:
+        problem = f"cannot make the run's folder {self.path} ({error.strerror}): use another --workdir"
+    if problem := parallel.agree(problem):
+      raise UserError(problem)
+
   def claim(self, config: ConfigDict) -> dict[str, Any] | None:
-    """Makes the folder, or checks that the run in it is of this config; process 0 decides for all.
+    """Takes the folder for a config, or checks that the run in it is of this config; process 0 decides for all.
 
     Returns:
       The contents of `results.json` if the run is finished.
@@ -59,20 +75,16 @@ class RunFolder:
 
   def _claim(self, config: ConfigDict) -> dict[str, Any] | None:
     path, results = self.path / "config.json", self.path / "results.json"
-    try:
-      self.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(f"cannot make the run's folder {self.path} ({error.strerror}): use another --workdir") from error
     if not path.exists() or not (self.checkpoints.exists() or (self.path / "metrics.jsonl").exists()):
       write_atomically(path, config.to_dict())  # of a start that failed before any step nothing is to be kept
       return None
-    old, new = read_json(path), json.loads(config.to_json())
+    old, new = read_json(path, "the settings of the run"), json.loads(config.to_json())
     changed = differences(old, new)
     longer = [change for change in changed if change.partition(":")[0] in LENGTH]
     if others := [change for change in changed if change not in longer]:
       raise UserError(f"{self.path} holds a run with another config ({'; '.join(others)}): "
                       "use the same config to resume, or another --workdir")
-    finished = read_json(results) if results.exists() else None
+    finished = read_json(results, "the results of the run", RESULTS) if results.exists() else None
     if not longer:
       return finished
     log.info("the run goes on with another length (%s)", "; ".join(longer))
@@ -80,6 +92,17 @@ class RunFolder:
       results.replace(results.with_name(f"results-{finished['step']}.json"))
     write_atomically(path, config.to_dict())
     return None
+
+  def remembered(self, key: str, default: Any) -> Any:
+    """What was remembered under a key when the folder was used before."""
+    path = self.path / "group.json"
+    found = parallel.agree(read_json(path, "how the runs are computed").get(key) if path.exists() else None)
+    return default if found is None else found
+
+  def remember(self, key: str, value: Any) -> None:
+    """Remembers how a group of runs is computed, so that a resumed one goes on in that way."""
+    self.make()
+    self.write("group.json", {key: value})
 
   def write(self, name: str, value: Any) -> None:
     """Writes JSON into the folder, on process 0, so that a reader finds all of it or none."""

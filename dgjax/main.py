@@ -24,7 +24,8 @@ from absl import logging as absl_logging
 from dgjax import algorithms, config, data, models, parallel, plan
 from dgjax.analysis.summary import summary
 from dgjax.data import preparation
-from dgjax.errors import UserError, nearest
+from dgjax.errors import UserError, nearest, printable
+from dgjax.runlog import Formatter
 
 _CONFIG = flags.DEFINE_string("config", None, "configs/NAME.py[:VARIANT]; --config.KEY=VALUE overrides")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
@@ -67,7 +68,7 @@ def log_to_stderr() -> None:
   if absl_logging.get_verbosity() < absl_logging.DEBUG:
     absl_logging.set_verbosity(absl_logging.ERROR)
   handler = logging.StreamHandler()
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
   logger = logging.getLogger("dgjax")
   logger.handlers, logger.propagate = [handler], False
   logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
@@ -107,7 +108,7 @@ def console() -> None:
       message = str(error)
     else:
       message = f"{type(error).__name__}: {error} (--verbosity=1 shows where)"
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
     parallel.leave_others(1)
     sys.exit(1)
 

@@ -1,14 +1,19 @@
 """Huge pages for the arrays of a process on a CPU."""
+import glob
 import os
 import pathlib
 import sys
 
 TUNABLES = "GLIBC_TUNABLES"
 HUGE = "glibc.malloc.hugetlb"
+STARTED_ANEW = "DGJAX_HUGE_PAGES"  # set for the new start alone; its value: the tunables before
 POLICY = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+ACCELERATORS = ("/dev/nvidia*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")  # NVIDIA and AMD GPUs, TPUs
+COMMANDS = ("dgjax", "dgjax.main")  # names of the script, and of the module under `python -m`
+OPTIONS_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
 
 
-def use_huge_pages() -> None:
+def use_huge_pages(script: str = "") -> None:
   """Starts the running command anew with huge pages for what it allocates, where the system leaves that to programs.
 
   XLA's CPU backend allocates a step's temporaries anew each time, hundreds of MB in one piece, which the system clears
@@ -16,20 +21,54 @@ def use_huge_pages() -> None:
   pages of 2 MB it is 500 times. glibc asks for them from its version 2.35 on, and reads its setting only when a process
   starts; hence the new start, in the same process and with the same arguments. Call it before jax is imported.
 
-  Nothing happens where `GLIBC_TUNABLES` already names `glibc.malloc.hugetlb` (0 keeps small pages), where the system
-  gives huge pages to all (policy "always") or to none ("never"), in interactive interpreters and notebooks, whose state
-  would be lost, and on other systems.
+  The rule: a new start happens only if all of these hold.
+  - Python was started to run nothing but the command: `dgjax ...`, `python -m dgjax.main ...` or `python SCRIPT ...`.
+    A debugger, a profiler, coverage, `python -c`, `python -`, a notebook and a program that calls the command are none
+    of these, and nothing traces the program.
+  - The machine has no GPU or TPU, where memory on the host does not matter.
+  - The system is Linux and gives huge pages to programs that ask ("madvise"): not to all ("always"), not to none.
+  - `GLIBC_TUNABLES` does not name `glibc.malloc.hugetlb`: 0 keeps small pages.
+
+  The new start finds the environment as it was before: nothing is left to the processes that it starts.
+
+  Args:
+    script: path of the running script, `__file__`, for other programs than the command.
   """
+  if STARTED_ANEW in os.environ:
+    before = os.environ.pop(STARTED_ANEW)
+    if before:
+      os.environ[TUNABLES] = before
+    else:
+      os.environ.pop(TUNABLES, None)
+    return
   tunables = os.environ.get(TUNABLES, "")
-  interactive = hasattr(sys, "ps1")
-  if HUGE in tunables or interactive or not sys.executable or not sys.platform.startswith("linux"):
+  if HUGE in tunables or not _is_top_program(script) or any(map(glob.glob, ACCELERATORS)):
     return
   try:
-    if "[madvise]" not in POLICY.read_text():
+    if not sys.platform.startswith("linux") or "[madvise]" not in POLICY.read_text():
       return
   except OSError:
     return
   sys.stdout.flush()
   sys.stderr.flush()
-  environment = {**os.environ, TUNABLES: ":".join(filter(None, [tunables, f"{HUGE}=1"]))}
+  environment = {**os.environ, STARTED_ANEW: tunables, TUNABLES: ":".join(filter(None, [tunables, f"{HUGE}=1"]))}
   os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def _is_top_program(script: str) -> bool:
+  """Whether Python was started to run the command, or `script`, and nothing else that runs it or looks at it."""
+  monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+  watched = sys.gettrace() or sys.getprofile() or (monitoring and any(map(monitoring.get_tool, range(6))))
+  if watched or not sys.executable or sys.flags.interactive or sys.flags.inspect:
+    return False
+  words = iter(sys.orig_argv[1:])
+  for word in words:
+    if word == "-m":
+      return next(words, "") in COMMANDS
+    if not word.startswith("-"):
+      return os.path.basename(word) in COMMANDS or (bool(script) and os.path.abspath(word) == os.path.abspath(script))
+    if word in OPTIONS_WITH_VALUE:
+      next(words, "")
+    elif word == "-" or word.startswith("-c") or word.startswith("-m"):
+      return False  # "-c" and what is joined to it; "-mNAME" is left alone, too
+  return False

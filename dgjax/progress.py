@@ -1,41 +1,64 @@
-"""How fast a run goes: a progress bar for people, examples a second for its record."""
+"""How fast runs go: a progress bar for people, examples a second and time lost to input for their records."""
 
+import logging
 import time
+from collections.abc import Sequence
 
 import jax
 import tqdm
 
 from dgjax.recorder import Recorder
 
+log = logging.getLogger("dgjax")
+
+SLOW = 0.2  # share of the time that may be waited for input before a run says so
+
 
 class Pace:
   """Counts steps, shows them on process 0, and records how many examples a second they make."""
 
-  def __init__(self, recorder: Recorder, step: int, steps: int, batch_size: int):
+  def __init__(self, recorders: Sequence[Recorder], step: int, steps: int, batch_size: int):
     """
     Args:
-      recorder: written to, and flushed, as `step` is told to.
+      recorders: of the runs that are trained together.
       step: updates done.
       steps: updates in the whole run.
-      batch_size: examples in an update.
+      batch_size: examples in an update of one run.
     """
-    self._recorder, self._batch_size = recorder, batch_size
-    self._bar = tqdm.tqdm(total=steps * batch_size, initial=step * batch_size, unit=" examples", unit_scale=True,
-                          disable=None if jax.process_index() == 0 else True)
+    self._recorders, self._batch_size, self._said, self._waited = recorders, batch_size, False, 0.0
+    self._shown = step
+    self._bar = tqdm.tqdm(total=steps * batch_size * len(recorders), initial=step * batch_size * len(recorders),
+                          unit=" examples", unit_scale=True, disable=None if jax.process_index() == 0 else True)
     self.restart(step)
 
-  def restart(self, step: int) -> None:
+  def restart(self, step: int, waited: float | None = None) -> None:
     """Starts the clock at `step`, after what is not to count as training."""
     self._since, self._clock = step, time.perf_counter()
+    self._waited = self._waited if waited is None else waited
 
-  def step(self, step: int, record: bool) -> None:
-    """Counts one update; with `record`, metrics are fetched and the pace since the last time is written down."""
-    self._bar.update(self._batch_size)
-    if record:
-      self._recorder.flush()
-      rate = (step - self._since) * self._batch_size / (time.perf_counter() - self._clock)
-      self._recorder.write(step, {"time/examples_per_second": rate})
-      self.restart(step)
+  def step(self, step: int) -> None:
+    """Shows that `step` updates are done."""
+    self._bar.update((step - self._shown) * self._batch_size * len(self._recorders))
+    self._shown = step
+
+  def record(self, step: int, waited: float) -> None:
+    """Records the pace since the last time.
+
+    Args:
+      step: updates done; their metrics were fetched, so that they are complete.
+      waited: seconds that training has waited for batches, in all.
+    """
+    seconds = time.perf_counter() - self._clock
+    share = min((waited - self._waited) / seconds, 1.0)
+    values = {"time/examples_per_second": (step - self._since) * self._batch_size / seconds,
+              "time/waiting_for_data": share}
+    for recorder in self._recorders:
+      recorder.write(step, values)
+    if share > SLOW and not self._said:
+      log.warning("%.0f %% of the time goes into waiting for images: raise config.data.threads, or keep them on the "
+                  "device by config.data.on_device=always", 100 * share)
+      self._said = True
+    self.restart(step, waited)
 
   def close(self) -> None:
     """Ends the bar."""

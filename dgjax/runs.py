@@ -19,6 +19,7 @@ from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.experiment import Experiment, kept
 from dgjax.files import read_json
+from dgjax.folder import RESULTS
 
 KEPT = {"source_val": "best", "last": "state"}  # rule -> the name under which a checkpoint has the state it selected
 
@@ -180,7 +181,7 @@ def load(folder: pathlib.Path | str, rule: str = "") -> Run:
     unfinished = (folder / "config.json").exists()
     raise UserError(f"{path} is not there: " + ("the run is not finished, start it again to go on with it" if unfinished
                                                 else "give the folder of one run, that of one target domain"))
-  results = read_json(path)
+  results = read_json(path, "the results of the run", RESULTS)
   rule = rule or results["report"]["rule"]
   if rule not in RULES:
     raise UserError(f"no selection rule {rule!r}{nearest(rule, RULES)}")
@@ -192,5 +193,5 @@ def load(folder: pathlib.Path | str, rule: str = "") -> Run:
   experiment = Experiment.from_record(ConfigDict(results["config"]), results)
   state = experiment.state_shapes()
   like = {"state": state, "best": kept(state)}
-  trees = checkpoint.read(folder / "checkpoints", results["step"], {names[step]: like[names[step]]})
+  trees, _ = checkpoint.read(folder / "checkpoints", results["step"], {names[step]: like[names[step]]})
   return Run(folder, experiment, results, kept(trees[names[step]]), rule, step)

@@ -107,7 +107,7 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
       resume(members, step, progress)
     for member in members:
       member.recorder = Recorder(member.folder.path, member.step, member.evaluated)
-    pace = Pace(members, step, lead.steps, lead.config.batch_size)
+    pace = Pace([member.recorder for member in members], step, lead.steps, lead.config.batch_size)
     pending: list[tuple[int, int, Any]] = []
 
     def seconds() -> float:
@@ -153,9 +153,10 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
         for member in members:
           member.step = member.step if member.ended else step
         stop.unsaved = True
-        if pace.step(step, step % lead.config.log_every == 0):
+        pace.step(step)
+        if step % lead.config.log_every == 0:
           flush()
-          pace.record(group.feed.waited)
+          pace.record(step, group.feed.waited)
     except Preempted:
       save()
       log.info("stopped and saved at step %d; the same command goes on from there", step)

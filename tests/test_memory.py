@@ -7,65 +7,97 @@ import pytest
 from dgjax import memory
 
 PROGRAM = """
-import os, sys
+import os, pathlib, subprocess, sys
 from dgjax import memory
 assert "jax" not in sys.modules
 print("start", os.getpid(), flush=True)
-memory.use_huge_pages()
-print(os.getpid(), os.environ.get(memory.TUNABLES), sys.argv[1:])
+memory.POLICY, memory.ACCELERATORS = pathlib.Path("enabled"), ()
+memory.use_huge_pages(__file__)
+print(os.getpid(), sys.argv[1:], flush=True)
+subprocess.run(["env"])
 """
+COMMAND = ["python", "-m", "dgjax.main", "--config=x"]
 
 
 @pytest.fixture
-def policy(tmp_path, monkeypatch):
-  """What the system says of huge pages, and the call that would start the process anew."""
+def starts(tmp_path, monkeypatch):
+  """The new starts there were, on a machine on which all speaks for one."""
   calls = []
   monkeypatch.setattr(memory, "POLICY", tmp_path / "enabled")
+  memory.POLICY.write_text("always [madvise] never\n")
+  monkeypatch.setattr(memory, "ACCELERATORS", ())
   monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
-  monkeypatch.delenv(memory.TUNABLES, raising=False)
-  return memory.POLICY, calls
+  monkeypatch.setattr(sys, "orig_argv", COMMAND)
+  monkeypatch.setattr(sys, "gettrace", lambda: None)
+  monkeypatch.setattr(sys, "getprofile", lambda: None)
+  for name in (memory.TUNABLES, memory.STARTED_ANEW):
+    monkeypatch.delenv(name, raising=False)
+  return calls
 
 
-def test_the_command_starts_anew_once_with_its_arguments(tmp_path):
+@pytest.mark.parametrize("before", [None, "glibc.malloc.arena_max=2"])
+def test_the_command_starts_anew_once_and_leaves_no_trace(tmp_path, before):
   environment = {name: value for name, value in os.environ.items() if name != memory.TUNABLES}
-  program = PROGRAM.replace("memory.use", "import pathlib; memory.POLICY = pathlib.Path('enabled')\nmemory.use")
+  environment |= {"PYTHONPATH": os.getcwd(), **({memory.TUNABLES: before} if before else {})}
   (tmp_path / "enabled").write_text("always [madvise] never\n")
-  (tmp_path / "program.py").write_text(program)
+  (tmp_path / "program.py").write_text(PROGRAM)
   done = subprocess.run([sys.executable, "-W", "error", "program.py", "a b", "--c=d"], cwd=tmp_path, text=True,
-                        capture_output=True, check=True, env=environment | {"PYTHONPATH": os.getcwd()})
-  first, second, last = done.stdout.splitlines()
-  number = first.split()[1]
-  assert first == second and last == f"{number} glibc.malloc.hugetlb=1 ['a b', '--c=d']"
+                        capture_output=True, check=True, env=environment)
+  first, second, last, *child = done.stdout.splitlines()
+  assert first == second and last == f"{first.split()[1]} ['a b', '--c=d']"
+  left = [line for line in child if line.startswith((memory.TUNABLES, memory.STARTED_ANEW))]
+  assert left == ([f"{memory.TUNABLES}={before}"] if before else [])
 
 
-def test_other_tunables_are_kept(policy, monkeypatch):
-  path, calls = policy
-  path.write_text("always [madvise] never\n")
+def test_other_tunables_are_kept(starts, monkeypatch):
   monkeypatch.setenv(memory.TUNABLES, "glibc.malloc.arena_max=2")
   memory.use_huge_pages()
-  (program, arguments, environment), = calls
-  assert program == arguments[0] == sys.executable and arguments[1:] == sys.orig_argv[1:]
+  (program, arguments, environment), = starts
+  assert program == arguments[0] == sys.executable and arguments[1:] == COMMAND[1:]
   assert environment[memory.TUNABLES] == "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"
 
 
-@pytest.mark.parametrize("text", ["[always] madvise never\n", "always madvise [never]\n", None])
-def test_a_system_that_decides_itself_is_left_alone(policy, text):
-  path, calls = policy
-  if text is not None:
-    path.write_text(text)
+@pytest.mark.parametrize("command,expected", [
+    ("python -m dgjax.main", True), ("python -X dev -W error -I -m dgjax.main --list", True),
+    ("python /venv/bin/dgjax train", True), ("python -u /venv/bin/dgjax", True), ("python here/bench.py -n 3", True),
+    ("python -m pdb -m dgjax.main", False), ("python -m cProfile -m dgjax.main", False),
+    ("python /venv/bin/coverage run -m dgjax.main", False), ("python -m debugpy --listen 5678 -m dgjax.main", False),
+    ("python sweep.py -m dgjax.main", False), ("python -m sweep /venv/bin/dgjax", False), ("python -m pytest", False),
+    ("python -c pass -m dgjax.main", False), ("python - -m dgjax.main", False), ("python", False), ("", False)])
+def test_nothing_but_the_command_itself_starts_anew(starts, monkeypatch, command, expected):
+  monkeypatch.setattr(sys, "orig_argv", command.split())
+  memory.use_huge_pages("here/bench.py")
+  assert len(starts) == expected
+
+
+@pytest.mark.parametrize("name", ["gettrace", "getprofile"])
+def test_a_program_that_is_traced_is_left_alone(starts, monkeypatch, name):
+  monkeypatch.setattr(sys, name, lambda: print)
   memory.use_huge_pages()
-  assert not calls
+  assert not starts
 
 
-def test_a_choice_and_a_notebook_are_left_alone(policy, monkeypatch):
-  path, calls = policy
-  path.write_text("always [madvise] never\n")
+def test_a_machine_with_an_accelerator_is_left_alone(starts, monkeypatch, tmp_path):
+  monkeypatch.setattr(memory, "ACCELERATORS", (f"{tmp_path}/nvidia*",))
+  (tmp_path / "nvidia0").write_text("")
+  memory.use_huge_pages()
+  assert not starts
+  (tmp_path / "nvidia0").unlink()
+  memory.use_huge_pages()
+  assert starts
+
+
+@pytest.mark.parametrize("text", ["[always] madvise never\n", "always madvise [never]\n", None])
+def test_a_system_that_decides_itself_is_left_alone(starts, text):
+  memory.POLICY.unlink() if text is None else memory.POLICY.write_text(text)
+  memory.use_huge_pages()
+  assert not starts
+
+
+def test_a_choice_and_another_system_are_left_alone(starts, monkeypatch):
   monkeypatch.setenv(memory.TUNABLES, "glibc.malloc.hugetlb=0")
   memory.use_huge_pages()
   monkeypatch.delenv(memory.TUNABLES)
-  with monkeypatch.context() as patch:
-    patch.setattr(sys, "ps1", ">>> ", raising=False)
-    memory.use_huge_pages()
   monkeypatch.setattr(sys, "platform", "darwin")
   memory.use_huge_pages()
-  assert not calls
+  assert not starts

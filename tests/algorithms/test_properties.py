@@ -115,10 +115,12 @@ def test_resumed_equals_uninterrupted(trial, stream, batches, tmp_path):
   iterator = stream.iterator()
   state, first = trial.go_on(trial.state(), itertools.islice(iterator, 3))
   with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.save(3, state, iterator, {})
+    checkpoints.save(3, {"state": state}, {"data": iterator.get_state()})
   fresh = stream.iterator()
   with Checkpoints(tmp_path) as checkpoints:
-    state, _ = checkpoints.restore(3, trial.state(seed=1), fresh)
+    _, trees, progress = checkpoints.restore({"state": trial.state(seed=1)})
+  state = trees["state"]
+  fresh.set_state(progress["data"])
   state, second = trial.go_on(state, itertools.islice(fresh, 3))
   np.testing.assert_array_equal([*first, *second], losses)
   assert same(state, whole)

@@ -1,0 +1,89 @@
+"""The log file of a run, in its folder: what it said of itself, and the traceback of what ended it unexpectedly."""
+
+import contextlib
+import logging
+import pathlib
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+
+import jax
+
+from dgjax.errors import printable
+
+NAME = "log.txt"
+
+log = logging.getLogger("dgjax")
+
+
+class Formatter(logging.Formatter):
+  """Formats records with their time, and without terminal escapes."""
+
+  def format(self, record: logging.LogRecord) -> str:
+    """The line, or lines, of a record."""
+    return printable(super().format(record))
+
+
+class _File(logging.FileHandler):
+  """Appends to a file until that fails, and then says so once; a run goes on without."""
+
+  def handleError(self, record: logging.LogRecord) -> None:
+    """Ends the log file where it cannot be written; other errors are the caller's."""
+    if not isinstance(sys.exc_info()[1], OSError):
+      super().handleError(record)
+      return
+    log.removeHandler(self)
+    with contextlib.suppress(OSError):
+      self.close()
+    log.warning("no more log: cannot write %s", self.baseFilename)
+
+
+@contextlib.contextmanager
+def attach(folder: pathlib.Path) -> Iterator[None]:
+  """Appends what dgjax logs, from level INFO on, to `folder/log.txt` on process 0.
+
+  Where the program has set no level for the logger "dgjax", it is INFO meanwhile; handlers of the program's own see
+  those records, too. Where the file cannot be written, a warning says so and nothing else happens.
+  """
+  if jax.process_index() != 0:
+    yield
+    return
+  try:
+    handler = _File(folder / NAME, encoding="utf-8", errors="backslashreplace")
+  except OSError as error:
+    log.warning("no log: cannot write %s (%s)", folder / NAME, error.strerror)
+    yield
+    return
+  handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+  level = log.level
+  log.addHandler(handler)
+  if level == logging.NOTSET:
+    log.setLevel(logging.INFO)
+  try:
+    yield
+  finally:
+    log.setLevel(level)
+    log.removeHandler(handler)
+    with contextlib.suppress(OSError):
+      handler.close()
+
+
+def keep_traceback(folder: pathlib.Path, error: BaseException) -> pathlib.Path | None:
+  """Appends the full traceback of an unexpected error to `folder/log.txt`; any process may.
+
+  Args:
+    folder: of the run.
+    error: as caught.
+
+  Returns:
+    The file, or None where it cannot be written: this raises nothing, for the error itself is to be told.
+  """
+  path = folder / NAME
+  try:
+    lines = "".join(traceback.format_exception(error))
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+      file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {jax.process_index()} ended with\n{printable(lines)}")
+  except Exception:  # a message of an error can fail to be made, too
+    return None
+  return path

@@ -1,7 +1,7 @@
 """Data sets by name, prepared on first use.
 
-A new data set is one file in `builders/` with a `Layout`, and one line in `DATASETS`; or a `Layout` in a file of one's own
-and `config.data.name=path/to/file.py:ClassName`.
+A new data set is one file in `builders/` with a `Layout`, and one line in `DATASETS`; or a `Layout` in a file of one's
+own and `config.data.name=path/to/file.py:ClassName`.
 """
 
 import inspect
@@ -63,13 +63,13 @@ def find(name: str) -> Entry:
   Raises:
     UserError: there is none; the nearest one is named.
   """
-  kind = "data set in config.data.name"
-  found = registry.resolve(name, DATASETS, kind)
+  key = "config.data.name"
+  found = registry.resolve(name, DATASETS, "data set", key)
   if isinstance(found, Entry):
     return found
-  builder = registry.subclass(found, Layout, name, kind)
+  builder = registry.subclass(found, Layout, name, key)
   if not getattr(builder, "name", ""):
-    raise UserError(f"{kind}: {name} needs an attribute `name`, the name of the data set")
+    raise UserError(f"{key}: {name} needs an attribute `name`, the name of the data set")
   return Entry(builder, (inspect.getdoc(builder) or name).splitlines()[0])
 
 

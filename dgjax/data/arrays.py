@@ -97,6 +97,6 @@ def _moments(images: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.nda
 def _per_channel(key: str, given: Sequence[float] | None, found: np.ndarray) -> tuple[float, ...]:
   values = found if given is None else np.asarray(given, np.float64)
   if values.shape != found.shape or not np.isfinite(values).all() or (key == "std" and values.min() <= 0):
-    raise UserError(f"{key} must be {len(found)} finite{' and positive' if key == 'std' else ''} numbers, one a channel, "
-                    f"got {given}")
+    kind = "finite and positive" if key == "std" else "finite"
+    raise UserError(f"{key} must be {len(found)} {kind} numbers, one a channel, got {given}")
   return tuple(float(value) for value in values)

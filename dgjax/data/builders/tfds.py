@@ -93,11 +93,11 @@ class Tfds(base.RootedLayout):
     import tensorflow_datasets as tfds
 
     info, keys = self._builders[domain].info, []
-    for noun, kind, position in (("image", tfds.features.Image, 0), ("label", tfds.features.ClassLabel, 1)):
+    for noun, kind, position in (("an image", tfds.features.Image, 0), ("a label", tfds.features.ClassLabel, 1)):
       found = [key for key, feature in dict(info.features).items() if type(feature) is kind]
       main = [key for key in found if info.supervised_keys and key == info.supervised_keys[position]]
       if len(main or found) != 1:
-        raise UserError(f"data set {domain!r} in config.data.domains has {len(found)} features that are a {noun}, and "
+        raise UserError(f"data set {domain!r} in config.data.domains has {len(found)} features that are {noun}, and "
                         f"must have one ({', '.join(info.features)})")
       keys += main or found
     return keys[0], keys[1]

@@ -266,10 +266,11 @@ def _find(folder: Path, layout: Layout, examples: Sequence[Example], compare: bo
 def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bool:
   """Whether the examples' files hold what was prepared; reads them until one differs."""
   hashes = {example.name: row.tobytes() for example, row in zip(prepared.examples, prepared.contents, strict=True)}
+  reasons = dict(prepared.left_out)
 
   def same(example: Example) -> bool:
     if example.name not in hashes:
-      return bool(_load(layout, example)[2])
+      return _load(layout, example)[2] == reasons[example.name]
     try:
       found = layout.read(example)
     except OSError:

@@ -83,7 +83,7 @@ class Records(Sequence[bytes]):
 
     Raises:
       IndexError: there is none of that index.
-      RuntimeError: ArrayRecord's, where the record does not have its checksum.
+      RuntimeError: the record is not there or does not have its checksum.
     """
     if not 0 <= index < len(self):
       raise IndexError(f"index {index} is not in [0, {len(self)})")
@@ -91,10 +91,17 @@ class Records(Sequence[bytes]):
       with self._lock:
         try:
           if self._held is None:
-            self._held = list(itertools.chain.from_iterable(reader.read_all() for reader in self._readers))
+            self._held = list(map(_whole, itertools.chain.from_iterable(r.read_all() for r in self._readers)))
           return self._held[index]
-        except RuntimeError:
+        except (RuntimeError, IndexError):
           self._small = False  # one of them is damaged: the others can still be read one by one
     shard = bisect.bisect_right(self._starts, index) - 1
     # One by one: a list of scattered indices takes ArrayRecord longer than as many calls
-    return self._readers[shard].read([index - self._starts[shard]])[0]
+    return _whole(self._readers[shard].read([index - self._starts[shard]])[0])
+
+
+def _whole(record: bytes) -> bytes:
+  """Returns a record, and raises RuntimeError if it is empty, as ArrayRecord returns those beyond a file's end."""
+  if not record:
+    raise RuntimeError("the file ends early")
+  return record

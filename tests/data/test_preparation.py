@@ -418,6 +418,16 @@ def test_a_damaged_record_whose_source_is_gone_is_named(load, root, cache, chang
   assert source[1]["image"].shape == (11, 12, 3)
 
 
+@pytest.mark.parametrize("held", [0, records.HELD_STORE_BYTES])
+def test_a_file_that_is_cut_while_it_is_read(load, cache, monkeypatch, held):
+  monkeypatch.setattr(records, "HELD_STORE_BYTES", held)
+  expected = pixels(load(val_fraction=0.0, test_fraction=0.0))
+  dataset = load(val_fraction=0.0, test_fraction=0.0)
+  for path in cache.rglob("*.array_record"):
+    os.truncate(path, 0)
+  assert pixels(dataset) == expected
+
+
 def test_a_cache_that_can_only_be_read(load, cache, monkeypatch):
   expected = pixels(load())
 

@@ -1,10 +1,13 @@
 """Data sets by name, prepared on first use.
 
-A new data set is one file in `builders/` with a `Layout`, and one line in `DATASETS`.
+A new data set is one file in `builders/` with a `Layout`, and one line in `DATASETS`; or a `Layout` in a file of one's
+own and `config.data.name=path/to/file.py:ClassName`.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
+from dgjax import registry
 from dgjax.data import preparation
 from dgjax.data.builders.base import Layout
 from dgjax.data.builders.coloured import DigitsMp, MnistMp, MnistUp
@@ -18,9 +21,10 @@ from dgjax.data.builders.office31 import Office31
 from dgjax.data.builders.pacs import Pacs
 from dgjax.data.builders.rotated import RotatedDigits, RotatedMnist
 from dgjax.data.builders.speech_commands import SpeechCommands
+from dgjax.data.builders.tfds import Tfds
 from dgjax.data.builders.visda2017 import Visda2017
 from dgjax.data.dataset import Dataset
-from dgjax.errors import UserError, nearest
+from dgjax.errors import UserError
 
 
 class Entry(NamedTuple):
@@ -45,22 +49,35 @@ DATASETS: dict[str, Entry] = {
   "rotated_digits": Entry(RotatedDigits, "the embedded digits at six angles, as in rotated_mnist"),
   "rotated_mnist": Entry(RotatedMnist, "MNIST at six angles (Ghifary et al., ICCV 2015)"),
   "speech_commands": Entry(SpeechCommands, "spoken words as MFCC or log-mel, split by speaker (Warden, 2018)"),
+  "tfds": Entry(Tfds, "any data sets prepared with TensorFlow Datasets, each a domain (tensorflow.org/datasets)"),
   "visda2017": Entry(Visda2017, "renderings to real images; 12 classes, scored class by class (Peng et al., 2017)"),
 }
 
 
 def find(name: str) -> Entry:
-  """Returns the entry of a data set, and raises a UserError that names the nearest one where there is none."""
-  if name not in DATASETS:
-    raise UserError(f"unknown data set {name!r} in config.data.name{nearest(name, DATASETS)}")
-  return DATASETS[name]
+  """Returns the entry of a data set.
+
+  Args:
+    name: one of `DATASETS`, or FILE.py:NAME for a subclass of `Layout` in a file of one's own.
+
+  Raises:
+    UserError: there is none; the nearest one is named.
+  """
+  key = "config.data.name"
+  found = registry.resolve(name, DATASETS, "data set", key)
+  if isinstance(found, Entry):
+    return found
+  builder = registry.subclass(found, Layout, name, key)
+  if not getattr(builder, "name", ""):
+    raise UserError(f"{key}: {name} needs an attribute `name`, the name of the data set")
+  return Entry(builder, (inspect.getdoc(builder) or name).splitlines()[0])
 
 
 def defaults(name: str) -> dict[str, Any]:
   """Returns every key of `config.data` with its default for one data set.
 
   Args:
-    name: one of `DATASETS`.
+    name: as `find` takes it.
 
   Returns:
     name; dir ("" where none is needed); cache_dir ("": $DGJAX_CACHE or ~/.cache/dgjax); image_size (pixels);

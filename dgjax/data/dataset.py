@@ -1,8 +1,10 @@
 """What a prepared data set offers: its domains, its splits, and random access to their examples."""
 
+import contextlib
 import dataclasses
 import io
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,19 +50,20 @@ class Source:
     groups: (n,) int32, what each example's `domain` is in training, an index of `Dataset.groups`; None: its domain.
   """
 
-  def __init__(self, records: Any, indices: np.ndarray, channels: int, domain: str, split: str, where: str,
-               groups: np.ndarray | None = None):
+  def __init__(self, records: Any, labels: np.ndarray, indices: np.ndarray, channels: int, domain: str, split: str,
+               where: str, groups: np.ndarray | None = None):
     """
     Args:
-      records: random access to {"image": encoded bytes or a float32 array, "label": int}.
+      records: random access to encoded images, (h, w, 1 or 3) uint8 images or float32 arrays.
+      labels: of the records, int32.
       indices: see above.
       channels: of decoded images.
       domain, split: see above.
-      where: the folder of the records, for messages.
+      where: what the records are, for messages.
       groups: see above.
     """
     self.domain, self.split, self.indices, self.groups = domain, split, indices, groups
-    self._records, self._channels, self._where = records, channels, where
+    self._records, self._labels, self._channels, self._where = records, labels, channels, where
 
   def __len__(self) -> int:
     return len(self.indices)
@@ -77,21 +80,31 @@ class Source:
       and its label.
 
     Raises:
-      UserError: the prepared record cannot be read.
+      IndexError: there is no such example.
+      UserError: the record is damaged.
     """
-    try:
-      record = self._records[int(self.indices[index])]
-      stored = record["image"]
-      image = stored if isinstance(stored, np.ndarray) else decode(stored, self._channels, smallest)
-      return image, int(record["label"])
-    except Exception as error:  # a damaged cache surfaces as any of half a dozen types
-      raise UserError(
-        f"record {self.indices[index]} of the prepared data in {self._where} cannot be read ({error}): "
-        "delete that folder and run again to prepare it anew") from error
+    stored, label = self._records[int(self.indices[index])], int(self._labels[self.indices[index]])
+    if isinstance(stored, np.ndarray):
+      return (picture(stored) if stored.dtype == np.uint8 else stored), label
+    with self._named(index):
+      return decode(stored, self._channels, smallest), label
 
   def sides(self, index: int) -> tuple[int, int]:
     """Returns width and height of an example's image, which is not decoded for it."""
-    return Image.open(io.BytesIO(self._records[int(self.indices[index])]["image"])).size
+    stored = self._records[int(self.indices[index])]
+    if isinstance(stored, np.ndarray):
+      return stored.shape[1], stored.shape[0]
+    with self._named(index):
+      return Image.open(io.BytesIO(stored)).size
+
+  @contextlib.contextmanager
+  def _named(self, index: int) -> Iterator[None]:
+    """Turns whatever Pillow raises, any of half a dozen types, into a UserError."""
+    try:
+      yield
+    except Exception as error:
+      raise UserError(f"record {self.indices[index]} of {self._where} cannot be decoded ({error}): delete that folder "
+                      "and run again to prepare it anew") from error
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Returns {"image": (h, w, c) uint8, or float32 where there are no images, "label": int}, decoded here and now."""
@@ -103,6 +116,11 @@ def array(image: Image.Image | np.ndarray) -> np.ndarray:
   """Returns the (h, w, c) array of what `Source.image` gives."""
   values = np.asarray(image)
   return values if values.ndim == 3 else values[..., None]
+
+
+def picture(values: np.ndarray) -> Image.Image:
+  """Returns the Pillow image of an (h, w, 1 or 3) uint8 array; the inverse of `array`."""
+  return Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,8 @@ class Dataset:
     array_shape: where examples are no images: the shape of the float32 arrays that they are.
     centre_crop: whether evaluation sees the centre of an image only (`transforms.centre`), instead of all of it.
     left_out: store of records (of a domain, in general) -> [(file, reason)], what `data.on_error=skip` dropped.
+    digests: domain -> a hash of its class names, its examples' names, labels and contents, and its splits. It depends
+      neither on where the files lie nor on when they were written.
   """
 
   name: str
@@ -141,6 +161,68 @@ class Dataset:
   centre_crop: bool = False
   left_out: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict, repr=False)
   digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+  @staticmethod
+  def from_arrays(
+      images: np.ndarray, labels: np.ndarray, domains: np.ndarray, classes: Sequence[str] | None = None,
+      domain_names: Sequence[str] | None = None, *, val_fraction: float = 0.1, test_fraction: float = 0.2,
+      seed: int = 0, mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
+      name: str = "arrays") -> "Dataset":
+    """Makes a data set of arrays, which stay in memory as they are; no file is written.
+
+    Splits are drawn class by class in each domain, as of images in folders.
+
+    Args:
+      images: (n, h, w, c), all finite. uint8 with c of 1 or 3: images, which are augmented and resized to
+        `config.data.image_size` as others are. float32: arrays that reach the network in their own shape, h x w x c,
+        normalised and otherwise as they are; `config.data.augment` must be none.
+      labels: (n,) integers in [0, number of classes).
+      domains: (n,) integers in [0, number of domains).
+      classes: their names; None: "0", "1" and so on, up to the highest label.
+      domain_names: of the domains; None: "domain0", "domain1" and so on, up to the highest.
+      val_fraction, test_fraction: of each class in each domain, in [0, 1).
+      seed: of the draw.
+      mean, std: per channel, of uint8 images divided by 255, of float32 arrays as they are; what is normalised is
+        (image - mean) / std. None: computed over the "train" splits of all domains, so that of a later target, too;
+        give them to keep the target out of it.
+      name: of the data set.
+
+    Returns:
+      The data set.
+
+    Raises:
+      UserError: another shape, length or dtype, a number out of range, a value that is not finite, a domain or split
+        without images.
+    """
+    from dgjax.data import arrays  # here, as it builds on this module
+
+    return arrays.build(images, labels, domains, classes, domain_names, val_fraction=val_fraction,
+                        test_fraction=test_fraction, seed=seed, mean=mean, std=std, name=name)
+
+  @staticmethod
+  def from_folder(path: str | os.PathLike[str], *, seed: int = 0, **settings: Any) -> "Dataset":
+    """Opens images as PATH/DOMAIN/CLASS/*, as `config.data.name=folder` does.
+
+    Args:
+      path: the folder that holds the domains' folders.
+      seed: of the splits.
+      **settings: keys of `config.data`, such as val_fraction, test_fraction, cache_dir, on_error.
+
+    Returns:
+      The data set.
+
+    Raises:
+      UserError: no such folder or setting, or images that cannot be used.
+    """
+    from ml_collections import ConfigDict
+
+    from dgjax import data  # here, as it builds on this module
+
+    known = data.defaults("folder")
+    for key in settings:
+      if key not in known:
+        raise UserError(f"from_folder has no setting {key!r}{nearest(key, known)}")
+    return data.load(ConfigDict({**known, **settings, "name": "folder", "dir": os.fspath(path)}), seed)
 
   def facts(self) -> dict[str, Any]:
     """What there is to know of the data set without its examples, as JSON has it; `from_facts` takes it."""

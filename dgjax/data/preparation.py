@@ -1,45 +1,48 @@
-"""Preparing a data set once, domain by domain, as ArrayRecord files through a TFDS builder.
+"""Preparing a data set once, domain by domain, as ArrayRecord files.
 
 A data set states where its examples are (`Layout`); everything else is here: checking, copying the encoded bytes as
 they are, splitting, writing down what was split and what was left out. Each set of records, a domain's in general, is
 a preparation of its own, so that an interrupted or failed one costs only itself.
+
+The cache holds, for each set of records, DATASET/STORE-KEY/CONTENT/: the key is a hash of names, labels and sizes, the
+content a hash of names, labels and bytes. `seen.json` beside the contents says which roots hold which of them.
 """
 
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import functools
-import hashlib
 import io
 import itertools
 import json
 import logging
-import math
 import os
 import re
 import shutil
 import tempfile
-import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from dgjax.data import digests, records
 from dgjax.data.builders.base import SKIP_HINT, Example, Layout
 from dgjax.data.dataset import SPLITS, Dataset, Source
 from dgjax.errors import UserError
 
 log = logging.getLogger("dgjax")
 
-SHARD_BYTES = 256 << 20
-# Records this small on average, in a store this small, stay in memory: finding one takes longer than decoding it
-HELD_RECORD_BYTES, HELD_STORE_BYTES = 2 << 10, 64 << 20
+FORMAT = "2"  # of what is below; another one is prepared beside it
+LEFT_OUT, CONTENTS, DAMAGED = "left_out.json", "sha256.npy", "damaged"  # beside the records
+SEEN, INCOMPLETE = "seen.json", "incomplete-"  # beside the folder of the records
+DIGITS = 16  # of a digest, as the name of a folder
+CONTENT = re.compile(f"[0-9a-f]{{{DIGITS}}}")
 
 
 def _unreadable(encoded: bytes) -> str:
@@ -59,88 +62,19 @@ def _unreadable_error(layout: Layout, name: str, reason: str) -> UserError:
   return UserError(f"cannot read {layout.noun} {where} ({reason}): replace or remove the file, {SKIP_HINT}")
 
 
-class Domain(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-  """TFDS builder of one store, a domain's in general: a single split "records", images as the bytes they were found as.
-
-  Shard-based, because TFDS's other builder keeps a gigabyte of records in memory and beyond that needs TensorFlow.
-  """
-
-  VERSION = tfds.core.Version("1.0.0")
-  name = "records"
-
-  def __init__(self, layout: Layout, domain: str, examples: Sequence[Example], data_dir: Path):
-    """Opens what is prepared in `data_dir`, or gets ready to prepare `examples`, in that order, there."""
-    self._layout, self._domain, self._examples = layout, domain, examples
-    self._skipped: list[tuple[str, str]] = []
-    super().__init__(file_format="array_record", data_dir=data_dir)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    info = tfds.core.DatasetInfo(
-      builder=self,
-      description=f"Domain {self._domain!r} of {self._layout.name!r}.",
-      features=tfds.features.FeaturesDict({
-        "image": _feature(self._layout),
-        "label": tfds.features.ClassLabel(names=list(self._layout.classes)),
-      }))
-    info.initialize_from_bucket = lambda: None  # it would litter /tmp with empty folders
-    return info
-
-  def _make_download_manager(self, **kwargs: Any) -> Any:
-    # TFDS's own would make download folders, and look for checksums by a package that it does not declare
-    return types.SimpleNamespace(downloaded_size=0)
-
-  def _log_download_bytes(self) -> None:
-    """Says nothing: there is a progress bar."""
-
-  def _log_download_done(self) -> None:
-    """Says nothing."""
-
-  def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Any]]:
-    del dl_manager
-    examples = self._examples
-    total = sum(example.size for example in examples)
-    shards = max(1, min(math.ceil(total / SHARD_BYTES), len(examples)))
-    edges = np.linspace(0, len(examples), shards + 1).astype(int)
-    return {"records": [functools.partial(self._shard, examples[a:b]) for a, b in itertools.pairwise(edges)]}
-
-  def _shard(self, examples: Sequence[Example]) -> Iterator[tuple[str, dict[str, Any]]]:
-    layout = self._layout
-
-    def load(example: Example) -> tuple[Any, str]:
-      try:
-        found = layout.read(example)
-      except OSError as error:
-        return b"", error.strerror or str(error)
-      if isinstance(found, np.ndarray):
-        return found, ""
-      # A stream, not bytes: TFDS holds on to what is yielded until the shard ends, and a stream can be emptied
-      return _Once(found), _unreadable(found)
-
-    for example, (found, reason) in _map_ahead(load, examples, max(1, layout.config.threads)):
-      self._bar.update()
-      if not reason:
-        yield example.name, {"image": found, "label": example.label}
-      elif layout.config.on_error == "skip":
-        self._skipped.append((example.name, reason))
-      else:
-        raise _unreadable_error(layout, example.name, reason)
-
-  def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-    layout = self._layout
-    label, unit = f"preparing {layout.name}/{self._domain}", f" {layout.noun}s"
-    with tqdm(total=len(self._examples), desc=label, unit=unit, leave=False, disable=None) as self._bar:
-      super()._download_and_prepare(*args, **kwargs)
-    if len(self._skipped) == len(self._examples):
-      raise UserError(f"domain {self._domain!r} of data set {layout.name!r} has no {layout.noun} that can be read: "
-                      "look at the files, or take the domain's folder away")
-    left_out = [*layout.left_out.get(self._domain, ()), *self._skipped]
-    _write_lines(self.data_path / "left_out.json", _json_lines(left_out))
+def _load(layout: Layout, example: Example) -> tuple[bytes, bytes, str]:
+  """Returns an example as it is stored, its hash, and why it is unreadable ("" where it is not)."""
+  try:
+    found = layout.read(example)
+  except OSError as error:
+    return b"", b"", error.strerror or str(error)
+  stored = _stored(found)
+  return stored, digests.content(stored), _unreadable(stored) if isinstance(found, bytes) else ""
 
 
-def _feature(layout: Layout) -> tfds.features.FeatureConnector:
-  if layout.array_shape:
-    return tfds.features.Tensor(shape=layout.array_shape, dtype=np.float32)
-  return tfds.features.Image()
+def _stored(found: bytes | np.ndarray) -> bytes:
+  """Returns what the record of an example holds."""
+  return found if isinstance(found, bytes) else found.astype(np.float32, copy=False).tobytes()
 
 
 def _map_ahead(function: Callable[[Any], Any], items: Sequence[Any], threads: int) -> Iterator[tuple[Any, Any]]:
@@ -154,29 +88,6 @@ def _map_ahead(function: Callable[[Any], Any], items: Sequence[Any], threads: in
         yield item, future.result()
     for item, future in pending:
       yield item, future.result()
-
-
-class _Once:
-  """An in-memory file that lets go of its bytes when it is read."""
-
-  def __init__(self, data: bytes):
-    self._data = data
-
-  def read(self) -> bytes:
-    data, self._data = self._data, b""
-    return data
-
-
-class _Held:
-  """Random access to records that stay in memory once they have been read."""
-
-  def __init__(self, records: Any):
-    self._records, self._held = records, dict[int, Any]()
-
-  def __getitem__(self, index: int) -> Any:
-    if index not in self._held:
-      self._held[index] = self._records[index]
-    return self._held[index]
 
 
 def _write_lines(path: Any, lines: Any) -> None:
@@ -203,14 +114,14 @@ def _slug(text: str) -> str:
   return re.sub(r"[^\w-]+", "_", text, flags=re.ASCII)
 
 
-def _digest(layout: Layout, domain: str, examples: Sequence[Example]) -> str:
-  """Hashes everything the records are made of, so that a changed folder is prepared anew."""
-  digest = hashlib.sha256()
-  head = (layout.name, str(Domain.VERSION), str(getattr(layout, "root", "")), layout.recipe(), domain, *layout.classes,
-          *map("\t".join, layout.left_out.get(domain, ())))
-  for part in (*head, *(f"{e.name}\t{e.label}\t{e.size}\t{e.stamp}" for e in examples)):
-    digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-  return digest.hexdigest()[:12]
+def _key(layout: Layout, store: str, examples: Sequence[Example]) -> str:
+  """Hashes what is known of the records without reading an image, but for where and when the images were written.
+
+  So data that only moved have the key that they had; `_find` tells them from others with the same names and sizes.
+  """
+  head = (layout.name, FORMAT, layout.recipe(), store, *layout.classes,
+          *map("\t".join, layout.left_out.get(store, ())))
+  return digests.texts(itertools.chain(head, (f"{e.name}\t{e.label}\t{e.size}" for e in examples)))[:12]
 
 
 @contextlib.contextmanager
@@ -226,7 +137,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cache_errors(place: Path) -> Iterator[None]:
+def cache_errors(place: Path) -> Iterator[None]:
   """Turns a full disk, or a cache that cannot be written, into a UserError."""
   try:
     yield
@@ -243,24 +154,236 @@ def _cache_errors(place: Path) -> Iterator[None]:
     raise
 
 
-def _prepare(layout: Layout, domain: str, examples: Sequence[Example]) -> Domain:
-  """Returns the prepared builder of one domain, preparing it if nobody has."""
-  folder = cache_dir(layout.config) / layout.name / f"{_slug(domain)}-{_digest(layout, domain, examples)}"
-  with _cache_errors(folder):
-    builder = Domain(layout, domain, examples, folder)
-    if not builder.data_path.exists():  # renamed into place when complete, so existence is completeness
-      folder.mkdir(parents=True, exist_ok=True)
-      with _lock(folder / ".lock"):
-        if not builder.data_path.exists():
-          # Left by a process that was killed: who holds the lock knows that nobody writes them now
-          for stale in folder.glob(f"{builder.name}/*incomplete*"):
-            shutil.rmtree(stale)
-          need, free = sum(example.size for example in examples), shutil.disk_usage(folder).free
-          if need > free:
-            raise OSError(errno.ENOSPC, f"{need} bytes needed, {free} free")
-          log.info("Preparing %d %ss of %s/%s in %s", len(examples), layout.noun, layout.name, domain, folder)
-          builder.download_and_prepare()
-  return Domain(layout, domain, (), folder)  # as read back from disk, and without the list of files
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """One set of records that is complete.
+
+  Attributes:
+    folder: where it is; its name begins its digest.
+    examples: those that were not left out, in the order of the records.
+    left_out: [(file, reason)].
+    contents: (n, 32) uint8, a hash of each record.
+    digest: of the names, labels and contents of all examples.
+    records: the records.
+  """
+
+  folder: Path
+  examples: list[Example]
+  left_out: list[tuple[str, str]]
+  contents: np.ndarray
+  digest: str
+  records: records.Records
+
+
+def _labels(examples: Sequence[Example]) -> np.ndarray:
+  return np.fromiter((example.label for example in examples), np.int32, len(examples))
+
+
+def _open(folder: Path, examples: Sequence[Example]) -> Prepared:
+  """Opens what was prepared of `examples`.
+
+  Raises:
+    records.DamagedError: some file is not what was written.
+  """
+  try:
+    left_out = [(str(name), str(reason)) for name, reason in json.loads((folder / LEFT_OUT).read_text("utf-8"))]
+    contents = np.load(folder / CONTENTS, allow_pickle=False)
+  except (OSError, ValueError, TypeError, EOFError) as error:
+    raise records.DamagedError(str(error)) from error
+  gone = {name for name, _ in left_out}
+  kept = [example for example in examples if example.name not in gone]
+  digest = digests.of_examples([example.name for example in kept], _labels(kept), contents)
+  if digest[:DIGITS] != folder.name:
+    raise records.DamagedError(f"{LEFT_OUT} or {CONTENTS} is not what was written")
+  if (folder / DAMAGED).exists():
+    raise records.DamagedError("a record could not be read")
+  return Prepared(folder, kept, left_out, contents, digest, records.Records(folder, len(kept)))
+
+
+def _root(layout: Layout) -> str:
+  return str(getattr(layout, "root", ""))
+
+
+def _stamps(examples: Sequence[Example]) -> str:
+  return digests.texts(str(example.stamp) for example in examples)[:DIGITS]
+
+
+def read_seen(folder: Path) -> dict[str, tuple[str, str]]:
+  """Reads which roots hold what is prepared in the folder of a key.
+
+  Returns:
+    root -> (hash of the examples' stamps there, name of the folder of records). What cannot be read is as if it had
+    never been written: then contents are compared again.
+  """
+  try:
+    found = json.loads((folder / SEEN).read_text("utf-8"))
+    return {str(root): (str(stamps), str(name)) for root, (stamps, name) in found.items()}
+  except (OSError, ValueError, TypeError, AttributeError):
+    return {}
+
+
+def _write_seen(folder: Path, layout: Layout, examples: Sequence[Example], name: str) -> None:
+  seen = {**read_seen(folder), _root(layout): (_stamps(examples), name)}
+  partial = folder / f"{SEEN}.{os.getpid()}"
+  try:
+    partial.write_text(json.dumps(seen, indent=1), "utf-8")
+    partial.replace(folder / SEEN)
+  except OSError as error:  # then contents are compared at every start
+    log.info("Could not note in %s where its data are: %s", folder, error)
+
+
+def _find(folder: Path, layout: Layout, examples: Sequence[Example], compare: bool) -> Prepared | None:
+  """Returns what is prepared of `examples` in the folder of their key, if anything is.
+
+  Args:
+    folder: of the key.
+    layout: where the examples are.
+    examples: of the store.
+    compare: whether to read the examples' files, where it is not known that they are those that were prepared.
+  """
+  stamps, trusted = read_seen(folder).get(_root(layout), ("", ""))
+  if stamps != _stamps(examples):
+    trusted = ""
+  for path in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda path: path.name != trusted):
+    if not CONTENT.fullmatch(path.name) or not (compare or path.name == trusted):
+      continue
+    try:
+      found = _open(path, examples)
+    except records.DamagedError as error:
+      if compare:
+        log.warning("The prepared data in %s are damaged (%s).", path, error)
+      continue
+    if path.name == trusted:
+      with contextlib.suppress(OSError):
+        os.utime(folder / SEEN)  # when they were last used
+      return found
+    if _same(layout, examples, found):
+      _write_seen(folder, layout, examples, path.name)
+      return found
+  return None
+
+
+def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bool:
+  """Whether the examples' files hold what was prepared; reads them until one differs."""
+  hashes = {example.name: row.tobytes() for example, row in zip(prepared.examples, prepared.contents, strict=True)}
+  reasons = dict(prepared.left_out)
+
+  def same(example: Example) -> bool:
+    if example.name not in hashes:
+      return _load(layout, example)[2] == reasons[example.name]
+    try:
+      found = layout.read(example)
+    except OSError:
+      return False
+    return digests.content(_stored(found)) == hashes[example.name]
+
+  log.info("Comparing %d %ss with those prepared in %s", len(examples), layout.noun, prepared.folder)
+  with _progress(f"comparing {layout.name}", layout, examples) as bar:
+    for _, equal in _map_ahead(same, examples, max(1, layout.config.threads)):
+      if not equal:
+        return False
+      bar.update()
+  return True
+
+
+def _progress(label: str, layout: Layout, examples: Sequence[Example]) -> Any:
+  return tqdm(total=len(examples), desc=label, unit=f" {layout.noun}s", leave=False, disable=None)
+
+
+def _prepare(layout: Layout, store: str, examples: Sequence[Example]) -> Prepared:
+  """Returns the prepared records of one store, preparing them if nobody has."""
+  folder = cache_dir(layout.config) / layout.name / f"{_slug(store)}-{_key(layout, store, examples)}"
+  with cache_errors(folder):
+    if found := _find(folder, layout, examples, compare=True):
+      return found
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder / ".lock"):
+      return _find(folder, layout, examples, compare=False) or _make(folder, layout, store, examples)
+
+
+def _make(folder: Path, layout: Layout, store: str, examples: Sequence[Example]) -> Prepared:
+  """Prepares one store, whose lock is held."""
+  for stale in folder.glob(f"{INCOMPLETE}*"):  # left by a process that was killed: nobody else writes now
+    shutil.rmtree(stale)
+  need, free = sum(example.size for example in examples), shutil.disk_usage(folder).free
+  if need > free:
+    raise OSError(errno.ENOSPC, f"{need} bytes needed, {free} free")
+  log.info("Preparing %d %ss of %s/%s in %s", len(examples), layout.noun, layout.name, store, folder)
+  partial = folder / f"{INCOMPLETE}{os.getpid()}"
+  partial.mkdir()
+  try:
+    digest = _write(partial, layout, store, examples)
+    complete = folder / digest[:DIGITS]
+    if complete.exists():  # it is damaged, or it would have been found
+      complete.rename(folder / f"{INCOMPLETE}{os.getpid()}-damaged")
+    partial.rename(complete)  # so that existence is completeness
+  finally:
+    for rest in folder.glob(f"{INCOMPLETE}*"):
+      shutil.rmtree(rest, ignore_errors=True)
+  _write_seen(folder, layout, examples, complete.name)
+  return _open(complete, examples)
+
+
+def _write(folder: Path, layout: Layout, store: str, examples: Sequence[Example]) -> str:
+  """Writes records and what is known of them, and returns their digest."""
+  kept, contents, skipped = [], [], []
+  load = functools.partial(_load, layout)
+  with records.Writer(folder) as writer, _progress(f"preparing {layout.name}/{store}", layout, examples) as bar:
+    for example, (stored, content, reason) in _map_ahead(load, examples, max(1, layout.config.threads)):
+      bar.update()
+      if not reason:
+        writer.write(stored)
+        kept.append(example)
+        contents.append(content)
+      elif layout.config.on_error == "skip":
+        skipped.append((example.name, reason))
+      else:
+        raise _unreadable_error(layout, example.name, reason)
+  if not kept:
+    raise UserError(f"domain {store!r} of data set {layout.name!r} has no {layout.noun} that can be read: "
+                    "look at the files, or take the domain's folder away")
+  hashes = np.frombuffer(b"".join(contents), np.uint8).reshape(len(kept), -1)
+  np.save(folder / CONTENTS, hashes, allow_pickle=False)
+  _write_lines(folder / LEFT_OUT, _json_lines([*layout.left_out.get(store, ()), *skipped]))
+  return digests.of_examples([example.name for example in kept], _labels(kept), hashes)
+
+
+class _Mended:
+  """The records of a store; one that is damaged is read from its source, if that is still what was prepared.
+
+  A record that could not be read is noted beside the records, which are then prepared anew at the next start.
+  """
+
+  def __init__(self, layout: Layout, store: str, prepared: Prepared):
+    self._layout, self._store, self._folder = layout, store, prepared.folder
+    self._records, self._contents, self._warned = prepared.records, prepared.contents, False
+
+  def __getitem__(self, index: int) -> bytes | np.ndarray:
+    try:
+      stored = self._records[index]
+    except RuntimeError as error:
+      stored = self._source(index, error)
+    shape = self._layout.array_shape
+    return np.frombuffer(stored, np.float32).reshape(shape) if shape else stored
+
+  def _source(self, index: int, error: Exception) -> bytes:
+    with contextlib.suppress(OSError):
+      (self._folder / DAMAGED).touch()
+    if not self._warned:
+      log.warning("Record %d of the prepared data in %s is damaged: it is read from its source, and the data are "
+                  "prepared anew at the next start.", index, self._folder)
+      self._warned = True
+    try:
+      gone = {name for name, _ in json.loads((self._folder / LEFT_OUT).read_text("utf-8"))}
+      # Listed again, as the names of all files would take memory for nothing in all other runs
+      listed = (example for example in self._layout.examples(self._store) if example.name not in gone)
+      stored, content, _ = _load(self._layout, next(itertools.islice(listed, index, None)))
+    except (OSError, ValueError, StopIteration, UserError):
+      content = b""
+    if content != self._contents[index].tobytes():
+      raise UserError(f"record {index} of the prepared data in {self._folder} cannot be read ({error}), and the file "
+                      f"that it was made of is gone or has changed: run again to prepare the data anew") from error
+    return stored
 
 
 def _write_splits(
@@ -297,43 +420,32 @@ def prepare(layout: Layout, seed: int) -> Dataset:
     raise UserError(f"config.seed must be at least 0, got {seed}")
   if layout.config.split_seed >= 0:
     seed = layout.config.split_seed
-  builders, kept, left_out = {}, {}, {}
+  prepared, opened = {}, {}
   for store in dict.fromkeys(map(layout.store, layout.domains)):
-    examples = layout.examples(store)
-    builder = builders[store] = _prepare(layout, store, examples)
+    found = prepared[store] = _prepare(layout, store, layout.examples(store))
     layout.release(store)
-    report = builder.data_path / "left_out.json"
-    left_out[store] = [(name, reason) for name, reason in json.loads(report.read_text())]
-    if left_out[store]:
-      name, reason = left_out[store][0]
+    if found.left_out:
+      name, reason = found.left_out[0]
       if layout.config.on_error != "skip":
         raise _unreadable_error(layout, name, reason)
       log.warning("Left out %d of domain %s (listed in %s), the first: %s (%s)",
-                  len(left_out[store]), store, report, name, reason)
-    gone = {name for name, _ in left_out[store]}
-    kept[store] = [example for example in examples if example.name not in gone]
-    if len(kept[store]) != builder.info.splits["records"].num_examples:
-      raise UserError(f"the prepared data in {builder.data_path} are damaged: delete that folder and run again")
+                  len(found.left_out), store, found.folder / LEFT_OUT, name, reason)
+    opened[store] = _Mended(layout, store, found), _labels(found.examples), f"the prepared data in {found.folder}"
 
-  names, numbers = layout.groups(kept[layout.store(layout.domains[0])], seed) or (None, None)
-  indices = {}
+  names, numbers = layout.groups(prepared[layout.store(layout.domains[0])].examples, seed) or (None, None)
+  indices, hashes = {}, {}
   for domain in layout.domains:
     store = layout.store(domain)
-    indices[domain] = layout.split(domain, kept[store], seed)
+    found = prepared[store]
+    indices[domain] = layout.split(domain, found.examples, seed)
+    hashes[domain] = digests.of_domain(layout.classes, found.digest, indices[domain])
     name = layout.split_name(seed) if store == domain else f"{domain}-{layout.split_name(seed)}"
-    _write_splits(builders[store].data_path / "splits" / name, kept[store], layout.classes, indices[domain])
-
-  @functools.cache
-  def records(store: str) -> Any:
-    raw = None if layout.array_shape else {"image": tfds.decode.SkipDecoding()}
-    found = builders[store].as_data_source("records", decoders=raw)
-    size = builders[store].info.splits["records"].num_bytes
-    small = size <= HELD_STORE_BYTES and size <= HELD_RECORD_BYTES * len(found)
-    return _Held(found) if small else found
+    _write_splits(found.folder / "splits" / name, found.examples, layout.classes, indices[domain])
 
   def opener(domain: str, split: str) -> Source:
-    store, chosen = layout.store(domain), indices[domain][split]
-    return Source(records(store), chosen, layout.channels, domain, split, str(builders[store].data_path),
+    chosen = indices[domain][split]
+    stored, labels, where = opened[layout.store(domain)]
+    return Source(stored, labels, chosen, layout.channels, domain, split, where,
                   None if numbers is None else numbers[chosen])
 
   return Dataset(
@@ -341,4 +453,5 @@ def prepare(layout: Layout, seed: int) -> Dataset:
     splits={domain: {split: len(indices[domain][split]) for split in SPLITS} for domain in layout.domains},
     source_test=layout.source_test, mean=layout.mean, std=layout.std, channels=layout.channels,
     sources=layout.sources, targets=layout.targets, groups=names, array_shape=layout.array_shape,
-    centre_crop=layout.centre_crop, opener=opener, left_out=left_out)
+    centre_crop=layout.centre_crop, opener=opener,
+    left_out={store: found.left_out for store, found in prepared.items()}, digests=hashes)

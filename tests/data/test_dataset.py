@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dgjax import data
 from dgjax.data import dataset
+from dgjax.data.dataset import Dataset
 from dgjax.errors import UserError
 
 
@@ -56,6 +58,16 @@ def test_unknown_domain_and_split(uneven):
 
 def test_a_damaged_record_is_named(uneven):
   source = uneven.open("wool", "train")
-  broken = dataset.Source([{"image": b"nothing", "label": 0}] * 14, source.indices, 3, "wool", "train", "/cache/wool")
-  with pytest.raises(UserError, match=r"record 2 of the prepared data in /cache/wool cannot be read.*delete that"):
+  broken = dataset.Source(
+    [b"nothing"] * 14, np.zeros(14, np.int32), source.indices, 3, "wool", "train", "the prepared data in /cache/wool")
+  with pytest.raises(UserError, match=r"record 2 of the prepared data in /cache/wool cannot be decoded.*delete that"):
     broken[2]
+
+
+def test_from_folder(tmp_path, draw, config):
+  root = draw(tmp_path / "root")
+  made = Dataset.from_folder(root, cache_dir=str(tmp_path / "cache"), val_fraction=0.2, seed=3)
+  keys = {"dir": str(root), "cache_dir": str(tmp_path / "cache"), "val_fraction": 0.2}
+  assert made.digests == data.load(config("folder", **keys), 3).digests
+  with pytest.raises(UserError, match=r"from_folder has no setting 'val_fractoin' \(did you mean 'val_fraction'\?\)"):
+    Dataset.from_folder(root, val_fractoin=0.2)

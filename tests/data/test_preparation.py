@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from dgjax import data
-from dgjax.data import preparation
+from dgjax.data import preparation, records
 from dgjax.data.builders import folder
 from dgjax.errors import UserError
 
@@ -54,7 +54,15 @@ def reads(monkeypatch):
 
 
 def prepared(cache):
-  return sorted(path.name.rsplit("-", 1)[0] for path in cache.glob("folder/*") if (path / "records/1.0.0").exists())
+  return sorted(path.parent.name.rsplit("-", 1)[0] for path in contents(cache))
+
+
+def contents(cache):
+  return [path for path in cache.glob("folder/*/*") if preparation.CONTENT.fullmatch(path.name)]
+
+
+def pixels(dataset):
+  return {domain: [example["image"].tolist() for example in dataset.open(domain, "train")] for domain in DOMAINS}
 
 
 def test_encoded_bytes_are_copied_as_they_are(load, root):
@@ -62,7 +70,7 @@ def test_encoded_bytes_are_copied_as_they_are(load, root):
   image.save(root / "ink" / "cat" / "zebra.jpg", quality=60)  # lossy: encoding it again would show
   dataset = load(val_fraction=0.0, test_fraction=0.0)
   source = dataset.open("ink", "train")
-  assert source._records[6]["image"] == (root / "ink" / "cat" / "zebra.jpg").read_bytes()
+  assert source._records[6] == (root / "ink" / "cat" / "zebra.jpg").read_bytes()
   np.testing.assert_array_equal(source[6]["image"], np.asarray(Image.open(root / "ink" / "cat" / "zebra.jpg")))
 
 
@@ -74,9 +82,9 @@ def test_prepared_once(load, reads):
   assert len(reads) == 36
 
 
-def test_tensorflow_is_not_needed(load):
-  load().open("ink", "train")[0]
-  assert "tensorflow" not in sys.modules
+def test_tfds_is_not_imported_by_other_data_sets():
+  program = "import sys, dgjax.data; assert not {'tensorflow', 'tensorflow_datasets', 'grain'} & set(sys.modules)"
+  subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "edit", "touch"])
@@ -101,11 +109,59 @@ def test_a_changed_folder_is_prepared_anew(load, root, reads, change):
   assert len(before.open("ink", "train")) == 12  # what was open stays readable
 
 
-def test_another_root_is_prepared_apart(load, root, reads, tmp_path):
-  load()
-  shutil.copytree(root, tmp_path / "other")
+@pytest.mark.parametrize("copy", [shutil.copy2, shutil.copyfile])  # keeps times of writing, or does not
+def test_data_that_only_moved_are_not_copied_again(load, root, cache, reads, tmp_path, copy):
+  before = load(val_fraction=0.0, test_fraction=0.0)
+  written = {path: path.stat().st_mtime_ns for path in cache.rglob("*.array_record")}
+  shutil.copytree(root, tmp_path / "other", copy_function=copy)
+  shutil.rmtree(root)
+  after = load(val_fraction=0.0, test_fraction=0.0, dir=str(tmp_path / "other"))
+  assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.array_record")} == written
+  assert after.digests == before.digests and pixels(after) == pixels(before)
+  del reads[:]
   load(dir=str(tmp_path / "other"))
-  assert len(reads) == 72
+  assert not reads  # compared once
+
+
+def test_another_image_behind_the_same_name_size_and_times(load, root, cache, tmp_path, reads):
+  path = root / "ink" / "cat" / "flat.bmp"
+  Image.new("RGB", (9, 9), (1, 2, 3)).save(path)
+  before = load(val_fraction=0.0, test_fraction=0.0)
+  other = tmp_path / "other" / path.relative_to(root)
+  shutil.copytree(root, tmp_path / "other")
+  Image.new("RGB", (9, 9), (4, 5, 6)).save(other)
+  os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+  after = load(val_fraction=0.0, test_fraction=0.0, dir=str(tmp_path / "other"))
+  assert after.open("ink", "train")[6]["image"][0, 0].tolist() == [4, 5, 6]
+  assert {domain for domain in DOMAINS if before.digests[domain] != after.digests[domain]} == {"ink"}
+  assert prepared(cache) == ["clay", "ink", "ink", "wool"]
+  del reads[:]
+  for dataset, place in ((before, root), (after, tmp_path / "other")):  # each has its own, from now on
+    again = load(val_fraction=0.0, test_fraction=0.0, dir=str(place))
+    assert again.digests == dataset.digests and pixels(again) == pixels(dataset)
+  assert not reads
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "edit", "rename", "touch", "split"])
+def test_digests(load, root, change):
+  before = load()
+  path, seed = root / "ink" / "dog" / "002.png", {}
+  if change == "add":
+    shutil.copy(path, path.with_name("new.png"))
+  elif change == "remove":
+    path.unlink()
+  elif change == "edit":
+    path.write_bytes(path.read_bytes() + b"\0")  # looks the same
+  elif change == "rename":
+    for domain in DOMAINS:
+      (root / domain / "dog").rename(root / domain / "hound")
+  elif change == "touch":
+    os.utime(path, ns=(1, 1))
+  else:
+    seed = {"split_seed": 1}
+  after = load(**seed)
+  changed = {domain for domain in DOMAINS if before.digests[domain] != after.digests[domain]}
+  assert changed == {"touch": set(), "rename": set(DOMAINS), "split": set(DOMAINS)}.get(change, {"ink"})
 
 
 @pytest.mark.parametrize("damage,reason", [
@@ -135,11 +191,11 @@ def test_unreadable_image(load, root, cache, damage, reason):
     load()
   assert "\n" not in str(error.value)
   assert prepared(cache) == ["clay"]  # what came before is kept, and nothing half-written is left
-  assert not list(cache.rglob("*incomplete*"))
+  assert not list(cache.rglob("incomplete-*"))
   dataset = load(on_error="skip")
   assert [name for name, _ in dataset.left_out["ink"]] == [str(path.relative_to(root))]
   assert sum(dataset.splits["ink"].values()) == (11 if path.name == "003.png" else 12)
-  report = json.loads(next(cache.glob("folder/ink-*/records/1.0.0/left_out.json")).read_text())
+  report = json.loads(next(cache.glob("folder/ink-*/*/left_out.json")).read_text())
   assert report[0][0] == str(path.relative_to(root)) and reason in report[0][1]
   with pytest.raises(UserError, match=f"cannot read image {path}"):
     load()  # prepared meanwhile, but who does not ask to skip is told
@@ -181,12 +237,12 @@ def test_memory_does_not_grow_with_the_images(load, root):
 
 
 def test_small_records_are_kept_in_memory(load, root, digits):
-  records = digits.open("plain", "train")._records
-  assert records[3] is records[3] and digits.open("plain", "test")._records is records
+  stored = digits.open("plain", "train")._records
+  assert stored[3] is stored[3] and digits.open("plain", "test")._records is stored
   pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
   Image.fromarray(pixels).save(root / "ink" / "cat" / "large.png")
-  records = load().open("ink", "train")._records
-  assert records[3] is not records[3]
+  stored = load().open("ink", "train")._records
+  assert stored[3] is not stored[3]
 
 
 def test_map_ahead():
@@ -216,18 +272,18 @@ def full_error(kind):
 
 @pytest.mark.parametrize("kind", ["system", "array_record"])
 def test_full_disk(load, cache, monkeypatch, kind):
-  write = preparation.tfds.core.ShardBasedBuilder._download_and_prepare
+  write = records.Writer.write
 
-  def full(self, *args, **keys):
-    if self._domain == "ink":
+  def full(self, record):
+    if "/ink-" in str(self._folder):
       raise full_error(kind)
-    return write(self, *args, **keys)
+    write(self, record)
   with monkeypatch.context() as patch:
-    patch.setattr(preparation.tfds.core.ShardBasedBuilder, "_download_and_prepare", full)
+    patch.setattr(records.Writer, "write", full)
     with pytest.raises(UserError, match=rf"the disk is full while preparing data in {cache}/folder/ink-\w+: free some "
                                         "space there or set config.data.cache_dir to a larger disk.*domains are kept"):
       load()
-  assert prepared(cache) == ["clay"] and not list(cache.rglob("*incomplete*"))
+  assert prepared(cache) == ["clay"] and not list(cache.rglob("incomplete-*"))
   assert load().splits["ink"]["train"] == 6
 
 
@@ -275,9 +331,9 @@ def test_killed_while_preparing(load, root, cache):
   process.wait()
   process.stdout.close()
   assert prepared(cache) == ["clay"]
-  assert list(cache.rglob("*incomplete*"))  # half-written, and never read:
+  assert list(cache.rglob("incomplete-*"))  # half-written, and never read:
   dataset = load()
-  assert prepared(cache) == list(DOMAINS) and not list(cache.rglob("*incomplete*"))
+  assert prepared(cache) == list(DOMAINS) and not list(cache.rglob("incomplete-*"))
   assert len(list(dataset.open("ink", "train"))) == 6
 
 
@@ -294,9 +350,12 @@ def test_a_second_one_waits_and_reuses(load, reads, monkeypatch):
   assert len(reads) == 36
 
 
-def test_many_shards(load, monkeypatch):
-  monkeypatch.setattr(preparation, "SHARD_BYTES", 300)
+@pytest.mark.parametrize("held", [0, records.HELD_STORE_BYTES])
+def test_many_shards(load, monkeypatch, cache, held):
+  monkeypatch.setattr(records, "SHARD_BYTES", 300)
+  monkeypatch.setattr(records, "HELD_STORE_BYTES", held)
   dataset = load(val_fraction=0.0, test_fraction=0.0)
+  assert len(list(cache.glob("folder/ink-*/*/*.array_record"))) > 2
   colours = [int(example["image"][0, 0, 0]) for example in dataset.open("ink", "train")]
   assert colours == list(range(12, 24))
 
@@ -312,9 +371,72 @@ def test_odd_names(config, tmp_path, draw):
   assert [name for name, _ in dataset.left_out["a b"]] == ["a b/x, y/new\nline.png"]
 
 
-def test_damaged_cache(load, cache):
+def flip(path):
+  """Changes one bit: of the first image, or where there is none of the last byte."""
+  content = bytearray(path.read_bytes())
+  content[content.find(b"IHDR")] ^= 1
+  path.write_bytes(content)
+
+
+DAMAGE = {
+  "records-00000.array_record": [flip, lambda path: path.write_bytes(path.read_bytes()[:100]), os.remove],
+  "left_out.json": [os.remove, lambda path: path.write_text(""),
+                    lambda path: path.write_text('[["ink/cat/000.png", "made up"]]')],
+  "sha256.npy": [os.remove, lambda path: path.write_bytes(path.read_bytes()[:-9]), flip],
+  "../seen.json": [os.remove, lambda path: path.write_text(""), lambda path: path.write_text("[1]")]}
+
+
+@pytest.mark.parametrize("name,number,held", [
+  *((name, i, records.HELD_STORE_BYTES) for name in DAMAGE for i in range(3)), ("records-00000.array_record", 0, 0)])
+def test_damage_is_mended(load, cache, monkeypatch, caplog, name, number, held):
+  monkeypatch.setattr(records, "HELD_STORE_BYTES", held)
+  before = load(val_fraction=0.0, test_fraction=0.0)
+  expected = pixels(before)
+  (folder,) = [path for path in contents(cache) if path.parent.name.startswith("ink-")]
+  DAMAGE[name][number](folder / name)
+  for start in range(3):
+    caplog.clear()
+    after = load(val_fraction=0.0, test_fraction=0.0)
+    assert pixels(after) == expected and after.digests == before.digests
+    told = "damaged" in caplog.text
+    flipped = name.startswith("records") and number == 0  # found out while reading, and remade at the next start
+    assert told == (start < (2 if flipped else 1) and "seen" not in name)
+  assert prepared(cache) == list(DOMAINS) and not list(cache.rglob("damaged"))
+
+
+@pytest.mark.parametrize("change", [os.remove, lambda path: Image.new("RGB", (5, 5)).save(path)])
+def test_a_damaged_record_whose_source_is_gone_is_named(load, root, cache, change):
   load()
-  report = next(cache.glob("folder/ink-*/records/1.0.0/left_out.json"))
-  report.write_text('[["ink/cat/000.png", "made up"]]')
-  with pytest.raises(UserError, match="are damaged: delete that folder and run again"):
-    load(on_error="skip")
+  path = next(cache.glob("folder/ink-*/*/records-00000.array_record"))
+  flip(path)
+  source = load(val_fraction=0.0, test_fraction=0.0).open("ink", "train")
+  change(root / "ink" / "cat" / "000.png")
+  with pytest.raises(UserError, match=f"record 0 of the prepared data in {path.parent} cannot be read .*gone or has "
+                                      "changed: run again to prepare the data anew") as error:
+    source[0]
+  assert "\n" not in str(error.value)
+  assert source[1]["image"].shape == (11, 12, 3)
+
+
+@pytest.mark.parametrize("held", [0, records.HELD_STORE_BYTES])
+def test_a_file_that_is_cut_while_it_is_read(load, cache, monkeypatch, held):
+  monkeypatch.setattr(records, "HELD_STORE_BYTES", held)
+  expected = pixels(load(val_fraction=0.0, test_fraction=0.0))
+  dataset = load(val_fraction=0.0, test_fraction=0.0)
+  for path in cache.rglob("*.array_record"):
+    os.truncate(path, 0)
+  assert pixels(dataset) == expected
+
+
+def test_a_cache_that_can_only_be_read(load, cache, monkeypatch):
+  expected = pixels(load())
+
+  def refuse(*arguments, **keys):
+    raise PermissionError(errno.EACCES, "Permission denied")
+  for name in ("write_text", "replace", "touch", "mkdir"):
+    monkeypatch.setattr(preparation.Path, name, refuse)
+  monkeypatch.setattr(preparation.os, "utime", refuse)
+  assert pixels(load()) == expected
+  for path in cache.glob("folder/*/seen.json"):
+    path.unlink()
+  assert pixels(load()) == expected

@@ -199,6 +199,28 @@ def draw_split(count: int, fractions: dict[str, float], seed: int, salt: str) ->
   return {"train": np.sort(order[start:]), **split}
 
 
+def draw_by_class(labels: np.ndarray, classes: Sequence[str], fractions: dict[str, float], seed: int,
+                  domain: str) -> dict[str, np.ndarray]:
+  """Draws disjoint random splits of a domain class by class, so that each holds every class it has room for.
+
+  Args:
+    labels: (n,) of the domain's examples.
+    classes: their names.
+    fractions: as `draw_split` takes them, of each class.
+    seed: of the draw.
+    domain: its name.
+
+  Returns:
+    split -> indices (n,) int32, class by class and sorted in each.
+  """
+  parts: dict[str, list[np.ndarray]] = {name: [] for name in ("train", *fractions)}
+  for label, name in enumerate(classes):
+    members = np.flatnonzero(labels == label).astype(np.int32)
+    for split, chosen in draw_split(len(members), fractions, seed, f"{domain}/{name}").items():
+      parts[split].append(members[chosen])
+  return {split: np.concatenate(chosen) for split, chosen in parts.items()}
+
+
 def check_fractions(**fractions: float) -> None:
   """Raises a UserError unless every fraction is in [0, 1) and together they leave something to train on."""
   for key, value in fractions.items():

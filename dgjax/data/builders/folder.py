@@ -107,12 +107,7 @@ class Folder(base.RootedLayout):
            seed: int) -> dict[str, np.ndarray]:
     """Draws splits class by class, of shares as `base.draw_split` takes them."""
     labels = np.fromiter((example.label for example in examples), np.int32, len(examples))
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("train", *fractions)}
-    for label, name in enumerate(self.classes):
-      members = np.flatnonzero(labels == label).astype(np.int32)
-      for split, chosen in base.draw_split(len(members), fractions, seed, f"{domain}/{name}").items():
-        parts[split].append(members[chosen])
-    return {split: np.concatenate(chosen) for split, chosen in parts.items()}
+    return base.draw_by_class(labels, self.classes, fractions, seed, domain)
 
   def split_name(self, seed: int) -> str:
     """Returns the settings the drawn splits depend on."""

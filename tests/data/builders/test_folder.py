@@ -44,9 +44,9 @@ def test_splits_are_drawn_from_the_seed_and_written_down(config, root, tmp_path)
   assert names(first, "ink", "test") == names(again, "ink", "test") != names(other, "ink", "test")
   fixed = load(config, root, cache, 5, split_seed=1)
   assert names(fixed, "ink", "test") == names(other, "ink", "test")
-  written = sorted(p.name for p in cache.glob("folder/ink-*/records/1.0.0/splits/*"))
+  written = sorted(p.name for p in cache.glob("folder/ink-*/*/splits/*"))
   assert written == ["seed0-val0.1-test0.2", "seed1-val0.1-test0.2"]
-  lists = {p.stem: p.read_text().splitlines() for p in cache.glob("folder/ink-*/records/1.0.0/splits/seed0*/*.txt")}
+  lists = {p.stem: p.read_text().splitlines() for p in cache.glob("folder/ink-*/*/splits/seed0*/*.txt")}
   assert {name: len(lines) for name, lines in lists.items()} == {"train": 14, "val": 2, "test": 4}
   files = [line.split("\t") for lines in lists.values() for line in lines]
   assert {tuple(os.path.split(name)) for name, _ in files} == {

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dgjax import ops
-from dgjax.algorithms.base import Algorithm, Batch, TrainState
+from dgjax.algorithms.base import Algorithm, Batch, Phase, TrainState
 from dgjax.errors import UserError, nearest
 
 AXIS = "data"
@@ -131,24 +131,29 @@ class Parallel:
     """Compiles a function whose results are wanted on every device."""
     return jax.jit(function, out_shardings=self.replicated)
 
-  def update(self, algorithm: Algorithm, prepare: Callable[[Batch], Batch]) -> Callable[..., Any]:
-    """Compiles `algorithm.update` on batches that `place` laid out.
+  def update(self, algorithm: Algorithm, prepare: Callable[[Batch], Batch], phase: Phase | None = None,
+             first: bool = False) -> Callable[..., Any]:
+    """Compiles a phase's update on batches that `place` laid out.
 
     Args:
       algorithm: the method.
       prepare: applied to each batch on the device first.
+      phase: one of the method's; default: its first.
+      first: whether it is the phase's first update, which its `enter` comes before.
 
     Returns:
       A function of a state, which is consumed, and a batch; it returns the next state and metrics.
     """
+    begin = phase.begin if phase else 0
     if self.kind == "jit":
-      return jax.jit(lambda state, batch: algorithm.update(state, prepare(batch)), donate_argnums=0,
+      update = algorithm.phase_at(begin).step(first)
+      return jax.jit(lambda state, batch: update(state, prepare(batch)), donate_argnums=0,
                      out_shardings=(self.replicated, self.replicated))
-    local = dataclasses.replace(algorithm, axis=AXIS)
-    mapped = jax.pmap(lambda state, batch: local.update(state, prepare(batch)), axis_name=AXIS, in_axes=(None, 0),
+    update = dataclasses.replace(algorithm, axis=AXIS).phase_at(begin).step(first)
+    mapped = jax.pmap(lambda state, batch: update(state, prepare(batch)), axis_name=AXIS, in_axes=(None, 0),
                       out_axes=None, devices=self.mesh.devices.tolist())
 
-    @functools.wraps(algorithm.update)
+    @functools.wraps(update)
     def step(state: TrainState, batch: Batch) -> Any:
       per_device = jax.tree.map(lambda x: x.reshape(self.mesh.size, -1, *x.shape[1:]), batch)
       return jax.tree.map(self._everywhere, mapped(state, per_device))

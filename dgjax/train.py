@@ -1,6 +1,7 @@
 """One run: train on the source domains, select by their validation splits, score the target."""
 
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -67,7 +68,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
   algorithm = algorithms.build(config, classes=len(dataset.classes), domains=len(dataset.groups or sources),
                                steps_per_epoch=stream.steps_per_epoch, steps=total)
   prepare = normaliser(dataset)
-  update = layout.update(algorithm, prepare)
+  compiled = functools.cache(lambda begin, first: layout.update(algorithm, prepare, algorithm.phase_at(begin), first))
   iterator = stream.iterator()
   state = first_state(config, algorithm, layout, dataset)
   log.info("%s on %s, %s -> %s: %d steps of %d examples (%.1f an epoch), %d parameters, %s over %d device(s), %s",
@@ -114,7 +115,8 @@ def run(config: ConfigDict, workdir: pathlib.Path, command: str = "") -> dict[st
           break
         if stop.requested():
           raise Preempted
-        last = metrics
+        last, phase = metrics, algorithm.phase_at(step)
+        update = compiled(phase.begin, phase.enters_at(step))
         state, metrics = update(state, layout.place(next(iterator)))
         jax.block_until_ready(last)  # at most two steps under way, so that a signal is heeded within two steps
         step += 1

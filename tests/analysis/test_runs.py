@@ -67,7 +67,7 @@ def test_predicts_what_the_run_reported(folder):
 def test_the_state_is_one_that_training_goes_on_from(folder):
   run = runs.load(folder, "last")
   batch = {"image": np.zeros((4, 16, 16, 3), np.uint8), "label": np.zeros(4, np.int32), "domain": np.zeros(4, np.int32)}
-  state, _ = jax.eval_shape(run.algorithm.update, run.state, run.prepare(batch))
+  state, _ = jax.eval_shape(run.algorithm.phase_at(run.step).update, run.state, run.prepare(batch))
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
   assert shapes(state) == shapes(run.state)
 

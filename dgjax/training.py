@@ -1,4 +1,4 @@
-"""The training loop: resume, train, evaluate, select, save, report. It is of a group of runs; one run is a group of one."""
+"""The training loop of a group of runs: resume, train, evaluate, select, save, report. A lone run is a group of one."""
 
 import dataclasses
 import logging

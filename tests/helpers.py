@@ -123,11 +123,28 @@ def start(algorithm, seed: int = 0):
   return jax.jit(algorithm.init)(jax.random.key(seed), batch_for(algorithm))
 
 
+def stepper(algorithm, transform=jax.jit):
+  """A training step of whatever phase the state is in, as the training loop takes it.
+
+  Args:
+    algorithm: the method.
+    transform: compiles a phase's function of a state and a batch.
+  """
+  compiled = functools.cache(lambda begin, first: transform(algorithm.phase_at(begin).step(first)))
+
+  def step(state, batch):
+    done = int(state.step.ravel()[0])  # runs side by side are at the same step
+    phase = algorithm.phase_at(done)
+    return compiled(phase.begin, phase.enters_at(done))(state, batch)
+
+  return step
+
+
 def trained(algorithm, steps: int = 5, seed: int = 0):
   """A state after a few steps, so that masks, heads and statistics have moved apart."""
-  state, update = start(algorithm, seed), jax.jit(algorithm.update)
+  state, step = start(algorithm, seed), stepper(algorithm)
   for i in range(steps):
-    state, _ = update(state, batch_for(algorithm, i))
+    state, _ = step(state, batch_for(algorithm, i))
   return state
 
 

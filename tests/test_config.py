@@ -41,9 +41,10 @@ def test_every_config_makes_a_training_step(path, shallow):
   state = jax.eval_shape(algorithm.init, jax.random.key(0), batch)
   image = (batch["source"] if algorithm.adapts else batch)["image"]
   assert jax.eval_shape(algorithm.predict, state, image).shape == (6, 7)
-  after, metrics = jax.eval_shape(algorithm.update, state, batch)
-  assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
-  assert metrics["loss"].shape == ()
+  for phase in algorithm.phases:
+    after, metrics = jax.eval_shape(phase.step(first=True), state, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert metrics["loss"].shape == ()
 
 
 def test_the_papers_settings():

@@ -1,6 +1,8 @@
 """Domain-adversarial training: a discriminator on the embedding, whose gradient is reversed (Ganin et al., 2016)."""
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -108,6 +110,38 @@ class DAN(Reversing):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Centroids:
+  """Moving centroids of classes in both domains.
+
+  Attributes:
+    ramp, momentum, absent: see `MSTN`.
+  """
+
+  ramp: Ramp
+  momentum: float
+  absent: str
+
+  def init(self, classes: int, units: int) -> dict[str, jax.Array]:
+    """Centroids before the first batch: zero, (classes, units) float32 of "source" and "target"."""
+    return {name: jnp.zeros((classes, units)) for name in ("source", "target")}  # one buffer cannot be donated twice
+
+  def move(self, old: Mapping[str, jax.Array], features: jax.Array, logits: jax.Array,
+           labels: jax.Array) -> dict[str, jax.Array]:
+    """Centroids after a batch: by label in the sources, by the largest logit in the target.
+
+    Args:
+      old: as `init` returns them.
+      features: (S + T, units), of sources and then of the target.
+      logits: (S + T, classes) of them.
+      labels: (S,) of the sources.
+    """
+    count = len(labels)
+    move = functools.partial(move_centroids, momentum=self.momentum, absent=self.absent)
+    return {"source": move(old["source"], features[:count], labels),
+            "target": move(old["target"], features[count:], logits[count:].argmax(-1))}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DANN(Reversing):
   """Domain-adversarial adaptation to an unlabelled target.
 
@@ -167,10 +201,18 @@ class DANN(Reversing):
     """
     return self.discriminate(params, reverse_gradient(features, coefficient))
 
-  def align_classes(self, state: Any, features: jax.Array, logits: jax.Array,
-                    labels: jax.Array) -> tuple[jax.Array | float, dict[str, Any], dict[str, jax.Array]]:
-    """A further term, its fields of the state, and its metrics; arguments as of `confuse`. Here none."""
-    return 0.0, {}, {}
+  @property
+  def centroids(self) -> Centroids | None:
+    """How centroids of classes are drawn together; None, as here: they are not."""
+    return None
+
+  def init(self, key, batch):
+    state = super().init(key, batch)
+    if self.centroids is None:
+      return state
+    features, logits, _ = jax.eval_shape(lambda key: self.classify(state.params, state, batch["source"]["image"], key),
+                                         key)
+    return state.replace(extra=self.centroids.init(logits.shape[1], features.shape[1]))
 
   def loss(self, params, state, batch, key):
     source, target = batch["source"], batch["target"]
@@ -180,12 +222,18 @@ class DANN(Reversing):
     classification = cross_entropy(logits[:count], labels)
     domain_logits = self.confuse(params, features, logits, labels, self.coefficient(self.ramp, state.step))[:, 0]
     adversarial = domain_cross_entropy(domain_logits[:count], domain_logits[count:])
-    semantic, changes, metrics = self.align_classes(state, features, logits, labels)
-    loss = classification + state.hparams["adversarial_weight"] * adversarial + semantic
+    loss = classification + state.hparams["adversarial_weight"] * adversarial
+    changes: dict[str, Any] = {"batch_stats": batch_stats}
+    metrics = {}
+    if self.centroids is not None:
+      changes["extra"] = self.centroids.move(state.extra, features, logits, labels)
+      metrics["semantic"] = semantic_distance(**changes["extra"])
+      loss += (state.hparams["semantic_weight"] * self.coefficient(self.centroids.ramp, state.step)
+               * metrics["semantic"])
     right = ((domain_logits[:count] > 0).mean(dtype=jnp.float32) + (domain_logits[count:] <= 0).mean(dtype=jnp.float32))
     metrics = {"loss": loss, "cross_entropy": classification, "domain_cross_entropy": adversarial,
                "accuracy": accuracy(logits[:count], labels), "domain_accuracy": right / 2, **metrics}
-    return loss, ({"batch_stats": batch_stats, **changes}, metrics)
+    return loss, (changes, metrics)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,20 +273,6 @@ class MSTN(DANN):
     if not 0 <= self.momentum < 1:
       raise UserError(f"algorithm.momentum is {self.momentum}: it must be at least 0 and below 1")
 
-  def init(self, key, batch):
-    state = super().init(key, batch)
-    images = batch["source"]["image"]
-    features, logits, _ = jax.eval_shape(lambda key: self.classify(state.params, state, images, key), key)
-    # Two arrays: one buffer cannot be donated twice
-    return state.replace(extra={name: jnp.zeros((logits.shape[1], features.shape[1])) for name in ("source", "target")})
-
-  def align_classes(self, state, features, logits, labels):
-    count = len(labels)
-    centroids = {
-        "source": move_centroids(state.extra["source"], features[:count], labels, momentum=self.momentum,
-                                 absent=self.absent),
-        "target": move_centroids(state.extra["target"], features[count:], logits[count:].argmax(-1),
-                                 momentum=self.momentum, absent=self.absent)}
-    distance = semantic_distance(centroids["source"], centroids["target"])
-    weight = state.hparams["semantic_weight"] * self.coefficient(self.semantic_ramp, state.step)
-    return weight * distance, {"extra": centroids}, {"semantic": distance}
+  @property
+  def centroids(self):
+    return Centroids(ramp=self.semantic_ramp, momentum=self.momentum, absent=self.absent)

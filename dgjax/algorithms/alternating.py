@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dgjax.algorithms.base import Algorithm, Params, TrainState
+from dgjax.optimizers import Optimizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,15 +19,18 @@ class Alternating(Algorithm):
   neither weight decay nor old momentum moves it.
   """
 
+  def optimizer_of(self, name: str) -> Optimizer:
+    """The optimiser of an entry of the parameters; here `optimizer`, for all alike."""
+    return self.optimizer
+
   def moments(self, params, hparams, step):
-    optimizer = self.optimizer.build(hparams, step)
-    return {name: optimizer.init({name: value}) for name, value in params.items()}
+    return {name: self.optimizer_of(name).build(hparams, step).init({name: value}) for name, value in params.items()}
 
   def move(self, state: TrainState, grads: Params) -> TrainState:
     """A step of the optimiser on the entries that `grads` has. It does not count as a step of the run."""
-    optimizer = self.optimizer.build(state.hparams, state.step)
     params, opt_state = dict(state.params), dict(state.opt_state)
     for name, grad in grads.items():
+      optimizer = self.optimizer_of(name).build(state.hparams, state.step)
       part = {name: params[name]}  # under its name, by which the optimiser finds its group
       updates, opt_state[name] = optimizer.update({name: grad}, opt_state[name], part)
       params |= jax.tree.map(jnp.add, part, updates)

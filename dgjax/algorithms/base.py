@@ -40,12 +40,45 @@ class TrainState(flax.struct.PyTreeNode):
   extra: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A part of a run with an update of its own.
+
+  The training loop chooses the phase by the number of updates done and compiles each phase's update apart, so a step
+  computes its own phase alone. The state has one structure in all phases; metrics may differ from phase to phase.
+
+  Attributes:
+    name: for the log, such as "source" or "round 1".
+    begin: updates of the run done when it starts.
+    update: one training step, pure: a state and a batch to the next state and scalar metrics.
+    enter: what changes in the state when the phase begins, applied once, in front of the first update; default:
+      nothing. A checkpoint at step `begin` holds the state before it.
+  """
+
+  name: str
+  begin: int
+  update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+  enter: Callable[[TrainState], TrainState] | None = None
+
+  def enters_at(self, step: int) -> bool:
+    """Whether the update after `step` updates of the run is the one that `enter` comes before."""
+    return self.enter is not None and step == self.begin
+
+  def step(self, first: bool = False) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The function to compile: `update`, preceded by `enter` where it is the phase's `first` (see `enters_at`)."""
+    if not first or self.enter is None:
+      return self.update
+    update, enter = self.update, self.enter
+    return lambda state, batch: update(enter(state), batch)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Algorithm:
   """A method: `init`, `update` and `predict`, pure functions of a `TrainState` and a batch.
 
-  Most methods supply `loss` alone; those with their own alternation write `update`. A subclass's own fields are its
-  settings (`config.algorithm`); those named in `swept` are also arrays in the state, and are read from there.
+  Most methods supply `loss` alone; those with their own alternation write `update`, those with several phases write
+  `phases`. A subclass's own fields are its settings (`config.algorithm`); those named in `swept` are also arrays in the
+  state, and are read from there.
 
   Attributes:
     network: the backbone and its head.
@@ -68,6 +101,20 @@ class Algorithm:
   adapts: ClassVar[bool] = False  # batches are {"source": a batch, "target": {"image": of the unlabelled target}}
   needs_domain_network: ClassVar[bool] = False  # a second network like `network` that tells source domains apart
   validation: ClassVar[str | None] = None  # which of `outputs` source validation uses; default: `prediction`
+
+  @property
+  def phases(self) -> tuple[Phase, ...]:
+    """The parts of a run in the order of `begin`, the first from 0; here one, of `update`."""
+    return (Phase("training", 0, self.update),)
+
+  def phase_at(self, step: int) -> Phase:
+    """The phase that the update after `step` updates of the run belongs to."""
+    return [phase for phase in self.phases if phase.begin <= step][-1]
+
+  @property
+  def scalars(self) -> dict[str, float]:
+    """The settings that become arrays in the state, by name: those in `swept`."""
+    return {name: getattr(self, name) for name in self.swept}
 
   def init_params(self, key: jax.Array, images: jax.Array) -> tuple[Params, Any]:
     """Fresh parameters and running statistics for images (batch, height, width, channels)."""
@@ -100,16 +147,22 @@ class Algorithm:
     Args:
       key: typed PRNG key.
       batch: as `update` takes it; only shapes and dtypes matter.
+
+    Raises:
+      UserError: `prediction`, or what else names a way to predict, is none of `outputs`.
     """
     params_key, run_key = jax.random.split(key)
     images = batch["source"]["image"] if self.adapts else batch["image"]
     params, batch_stats = self.init_params(params_key, images)
-    hparams = {**self.optimizer.hparams(), **{name: getattr(self, name) for name in self.swept}}
-    hparams = jax.tree.map(jnp.float32, hparams)
+    hparams = jax.tree.map(jnp.float32, {**self.optimizer.hparams(), **self.scalars})
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step=step, params=params, batch_stats=batch_stats,
-                      opt_state=self.moments(params, hparams, step), key=run_key, hparams=hparams,
-                      extra=self.init_extra(params))
+    state = TrainState(step=step, params=params, batch_stats=batch_stats,
+                       opt_state=self.moments(params, hparams, step), key=run_key, hparams=hparams,
+                       extra=self.init_extra(params))
+    outputs = jax.eval_shape(self.outputs, state, images)
+    for setting, mode in self.modes.items():
+      pick(outputs, mode, setting)
+    return state
 
   def loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
     """The loss that `update` differentiates; here the mean cross-entropy of the pooled batch.
@@ -150,20 +203,21 @@ class Algorithm:
 
   def forward_through(self, params: Params, state: TrainState, inputs: jax.Array, key: jax.Array, middle: str,
                       change: Callable[[jax.Array], jax.Array] | None = None, *,
+                      gates: Mapping[str, jax.Array] | None = None,
                       name: str = "network") -> tuple[jax.Array, jax.Array, Any]:
     """Runs a whole network in training, once, and keeps what enters stage `middle`.
 
     Args:
-      params, state, inputs, key, name: as `forward` takes them.
-      middle: a stage, such as `network.features` or `network.embedding`.
+      params, state, inputs, key, gates, name: as `forward` takes them.
+      middle: a stage, such as `network.features` or `network.embedding`; its gate multiplies what it gets.
       change: what that stage gets in place of its input, such as dropout of it; default: the input.
 
     Returns:
       The input of that stage, unchanged; the network's output; and the statistics as `forward` returns them.
     """
-    inside, batch_stats = self.forward(params, state, inputs, key, stop=middle, name=name)
+    inside, batch_stats = self.forward(params, state, inputs, key, stop=middle, gates=gates, name=name)
     output, batch_stats = self.forward(params, state.replace(batch_stats=batch_stats),
-                                       change(inside) if change else inside, key, start=middle, name=name)
+                                       change(inside) if change else inside, key, start=middle, gates=gates, name=name)
     return inside, output, batch_stats
 
   def evaluate(self, state: TrainState, inputs: jax.Array, *, start: str | None = None, stop: str | None = None,
@@ -214,6 +268,11 @@ class Algorithm:
     """
     return {"default": self.evaluate(state, images)}
 
+  @property
+  def modes(self) -> dict[str, str]:
+    """The settings that name one of `outputs`, under their config keys; `init` checks them."""
+    return {"algorithm.prediction": self.prediction}
+
   def predict(self, state: TrainState, images: jax.Array, domain: jax.Array | None = None,
               mode: str | None = None) -> jax.Array:
     """Logits (B, classes) float32 of images under one way to predict.
@@ -247,14 +306,19 @@ class Algorithm:
     return {}
 
 
-def pick(outputs: Mapping[str, jax.Array], mode: str) -> jax.Array:
+def pick(outputs: Mapping[str, Any], mode: str, setting: str = "algorithm.prediction") -> Any:
   """The logits under one way to predict.
+
+  Args:
+    outputs: of `Algorithm.outputs`, or their shapes.
+    mode: a name in it.
+    setting: the config key that the mode is from, for the message.
 
   Raises:
     UserError: `outputs` has no such mode.
   """
   if mode not in outputs:
-    raise UserError(f"algorithm.prediction is {mode!r}{nearest(mode, outputs)}")
+    raise UserError(f"{setting} is {mode!r}{nearest(mode, outputs)}")
   return outputs[mode]
 
 

@@ -11,6 +11,9 @@ from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.redundancy import SAMPLES, covariance, double_soft_orthogonality
 
+NO_KERNEL = ("algorithm.orthogonality_weight: this network names no kernel that makes its features: set it to 0 and do "
+             "not sweep it, or take another model.name")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChannelDropout(Algorithm):
@@ -40,10 +43,19 @@ class ChannelDropout(Algorithm):
       raise UserError(f"algorithm.covariance_samples is {self.covariance_samples!r}"
                       f"{nearest(self.covariance_samples, SAMPLES)}")
     if self.orthogonality_weight and not self.network.features_kernel:
-      raise UserError("algorithm.orthogonality_weight: this network names no kernel that makes its features: set it to "
-                      "0, or take another model.name")
+      raise UserError(NO_KERNEL)
+
+  @property
+  def scalars(self):
+    """Without the weight of orthogonality on a network that names no kernel, where it could change nothing."""
+    scalars = super().scalars
+    if not self.network.features_kernel:
+      del scalars["orthogonality_weight"]
+    return scalars
 
   def loss(self, params, state, batch, key):
+    if "orthogonality_weight" in state.hparams and not self.network.features_kernel:
+      raise UserError(NO_KERNEL)
     features, logits, batch_stats = self.forward_through(
         params, state, batch["image"], key, self.network.features,
         lambda features: drop_channels(jax.random.fold_in(key, 1), features))

@@ -164,7 +164,7 @@ class CrossGrad(InputGradient):
     return cross_entropy(logits, domains), (batch_stats, logits, embedding)
 
   def update(self, state, batch):
-    keys = jax.random.split(self.step_key(state), 4)
+    keys = jax.random.split(self.step_key(state), 5)
     images, labels, domains, hparams = batch["image"], batch["label"], batch["domain"], state.hparams
     label_params, domain_params = ({name: state.params[name]} for name in ("network", "domain_network"))
 
@@ -177,7 +177,7 @@ class CrossGrad(InputGradient):
     along_domain = self.move(images, by_domain, hparams["epsilon"], hparams["clip"])
     along_label = self.move(images, by_label, hparams["domain_epsilon"], hparams["clip"])
     if self.concatenate:
-      g, _ = self.forward(domain_params, after, along_domain, keys[2], stop=self.domain_network.embedding,
+      g, _ = self.forward(domain_params, after, along_domain, keys[4], stop=self.domain_network.embedding,
                           name="domain_network")
     after = state.replace(batch_stats=batch_stats)
     (moved_domain, (batch_stats, *_)), moved_domain_grads = jax.value_and_grad(self.domain_loss, has_aux=True)(

@@ -1,7 +1,7 @@
 """DMG: domain-specific masks for generalisation (dmg.txt; Chattopadhyay et al., ECCV 2020)."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,10 @@ from dgjax.algorithms import masks as mask_rules
 from dgjax.algorithms.base import Algorithm, accuracy
 from dgjax.algorithms.ensembles import ensemble
 from dgjax.algorithms.masks import Masks, MaskSettings
-from dgjax.analysis.overlap import overlap_report
+from dgjax.algorithms.overlap import overlap_report
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.overlap import overlap, sparsity
+from dgjax.models.layers import Dense
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,13 @@ class DMG(Algorithm):
     overlap_weight: lambda_O of Eq. 2.
     overlap_reduction: over pairs of domains "mean" (released code, which 0.1 was tuned with) or "sum" (Eq. 2).
     sparsity_weight: lambda_S of appendix 7.2, on the L1 norm of the mask probabilities.
-    prediction: "pred_ens", "prob_ens" or "mask_ens" (one pass under the averaged mask, appendix 7.3).
+    domain_classifier: whether a classifier of the source domains is trained beside, for the prediction "weighted". The
+      footnote to section 3.2 does not say what it is; here a linear layer on what enters the first masked stage,
+      averaged over space. Its features are constants to it, so that nothing else learns from it.
+    prediction: "pred_ens", "prob_ens", "mask_ens" (one pass under the averaged mask, appendix 7.3), "weighted" (logits
+      averaged by the domain classifier's probabilities, footnote to section 3.2), or a single domain's "member/0" and
+      so on. With known domains `outputs` also has "known", under the own domain's mask (Table 3, DMG-KD), and
+      "known_greedy", under that mask thresholded, which validation uses.
   """
 
   prediction: str = "pred_ens"
@@ -35,6 +42,7 @@ class DMG(Algorithm):
   overlap_weight: float = 0.1
   overlap_reduction: str = "mean"
   sparsity_weight: float = 0.0
+  domain_classifier: bool = False
 
   swept: ClassVar = ("overlap_weight", "sparsity_weight")
   dropout: ClassVar = False  # the masks take its place (dmg.txt, section 4.1)
@@ -49,19 +57,36 @@ class DMG(Algorithm):
     network_key, mask_key = jax.random.split(key)
     params, batch_stats = super().init_params(network_key, images)
     widths = {stage: self.entering(params, batch_stats, images, stage).shape[-1] for stage in self.stages}
-    return {**params, "masks": mask_rules.init_logits(mask_key, self.masks, widths, self.domains)}, batch_stats
+    params["masks"] = mask_rules.init_logits(mask_key, self.masks, widths, self.domains)
+    if self.domain_classifier:
+      features = jnp.zeros((1, widths[self.stages[0]]))
+      params["domain_classifier"] = Dense(self.domains).init(jax.random.fold_in(key, 1), features)["params"]
+    return params, batch_stats
+
+  def classify_domains(self, params, inside: jax.Array) -> jax.Array:
+    """The domain classifier's logits (B, domains) of what enters the first masked stage, (B, ..., channels)."""
+    features = jax.lax.stop_gradient(inside).astype(jnp.float32)
+    pooled = features.mean(tuple(range(1, inside.ndim - 1)))
+    logits: Any = Dense(self.domains).apply({"params": params["domain_classifier"]}, pooled)
+    return logits
 
   def loss(self, params, state, batch, key):
     dropout_key, mask_key = jax.random.split(key)
     probs = mask_rules.probabilities(params["masks"])
     gates = mask_rules.training_gates(mask_key, self.masks, probs, batch["domain"])
-    logits, batch_stats = self.forward(params, state, batch["image"], dropout_key, gates=gates)
+    inside, logits, batch_stats = self.forward_through(params, state, batch["image"], dropout_key, self.stages[0],
+                                                       gates=gates)
     classification = cross_entropy(logits, batch["label"])
     penalty = overlap(probs, self.overlap_reduction)
     loss = (classification + state.hparams["overlap_weight"] * penalty
             + state.hparams["sparsity_weight"] * sparsity(probs))
     metrics = {"loss": loss, "cross_entropy": classification, "overlap": penalty,
                "accuracy": accuracy(logits, batch["label"])}
+    if self.domain_classifier:
+      domain_logits = self.classify_domains(params, inside)
+      metrics["domain_cross_entropy"] = cross_entropy(domain_logits, batch["domain"])
+      metrics["domain_accuracy"] = accuracy(domain_logits, batch["domain"])
+      loss += metrics["domain_cross_entropy"]
     return loss, ({"batch_stats": batch_stats}, metrics)
 
   def under_masks(self, state, images: jax.Array, masks: Masks) -> jax.Array:
@@ -87,6 +112,10 @@ class DMG(Algorithm):
     outputs = ensemble(self.under_masks(state, images, probs), domain)
     averaged = {stage: value.mean(0, keepdims=True) for stage, value in probs.items()}
     outputs["mask_ens"] = self.under_masks(state, images, averaged)[0]
+    if self.domain_classifier:
+      domains = jax.nn.softmax(self.classify_domains(state.params, self.evaluate(state, images, stop=self.stages[0])))
+      members = jnp.stack([outputs[f"member/{d}"] for d in range(self.domains)])
+      outputs["weighted"] = jnp.einsum("bd,dbc->bc", domains, members)
     if domain is not None:
       own = mask_rules.greedy(mask_rules.of_domain(probs, domain))
       outputs["known_greedy"] = self.evaluate(state, images, gates=own)

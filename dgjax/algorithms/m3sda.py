@@ -20,9 +20,10 @@ class M3SDA(MCD):
   class balances are summed over pairs. The features whose moments are compared are the heads' input. A domain that a
   batch lacks counts nothing in it.
 
-  The paper has a pair for each source and moments 1 and 2. The released code has one pair for all, moments up to 5
-  whose sums over domains have slips, and weight 0.0005. Here the pairs are the paper's, the orders and the weight the
-  code's, the distance is `moment_distance`, or with `official` the code's own. That needs its four sources, as many
+  The paper has a pair for each source and the raw moments 1 and 2 (`raw=True`, `orders=2`). The released code has one
+  pair for all, moments up to 5 of centred features whose sums over domains have slips, and weight 0.0005. Here the
+  pairs are the paper's, the orders, the centring and the weight the code's, the distance is `moment_distance`, or with
+  `official` the code's own. That needs its four sources, as many
   images of each as of the target (`data.mixing=balanced`, `target_batch_size` a quarter of `batch_size`), and one batch
   on all devices (`parallel=jit`); where a batch's domains are not of one size the loss is no number. The code passes
   every domain through the network on its own, so that BatchNorm normalises each by itself; here all sources are one
@@ -34,12 +35,14 @@ class M3SDA(MCD):
   Attributes:
     moment_weight: of the distance.
     orders: number of moments, at least 1.
+    raw: whether moments from the second on are E[x^k] (the paper's Eq. 1) and not about the mean.
     official: whether the distance is that of the released code, slips included (`official_moment_distance`).
   """
 
   prediction: str = "prob_ens"
   moment_weight: float = 5e-4
   orders: int = 5
+  raw: bool = False
   official: bool = False
 
   swept: ClassVar[tuple[str, ...]] = (*MCD.swept, "moment_weight")
@@ -48,6 +51,8 @@ class M3SDA(MCD):
     super().__post_init__()
     if self.orders < 1:
       raise UserError(f"algorithm.orders is {self.orders}: it must be at least 1")
+    if self.official and self.raw:
+      raise UserError("algorithm.raw and algorithm.official exclude each other: the released code centres its features")
     if self.official and self.domains != OFFICIAL_SOURCES:
       raise UserError(f"algorithm.official is for {OFFICIAL_SOURCES} source domains, and there are {self.domains}")
 
@@ -73,8 +78,9 @@ class M3SDA(MCD):
       distance = self.official_distance(source.reshape(len(source), -1), target.reshape(len(target), -1),
                                         batch["source"]["domain"])
       return state.hparams["moment_weight"] * distance, {"moment_distance": distance}
-    of_source = moments(source.reshape(len(source), -1), self.member(batch), self.orders, self.average)
-    of_target = moments(target.reshape(len(target), -1), jnp.ones((len(target), 1)), self.orders, self.average)
+    of_source, of_target = (
+        moments(features.reshape(len(features), -1), member, self.orders, self.average, central=not self.raw)
+        for features, member in ((source, self.member(batch)), (target, jnp.ones((len(target), 1)))))
     distance = moment_distance(of_source, of_target)
     return state.hparams["moment_weight"] * distance, {"moment_distance": distance}
 

@@ -19,6 +19,7 @@ from dgjax.models.network import Network
 from dgjax.ops.reversal import reverse_gradient
 
 FORMS = ("three_step", "one_step")
+PASSES = ("separate", "joint")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,25 +33,31 @@ class MCD(SelfTrained, Alternating):
   B. descend CE + balance_weight * H - discrepancy_weight * D by the heads;
   C. `generator_steps` times, descend discrepancy_weight * D by the trunk.
 
-  Trunk and heads have optimisers of their own: what a step does not descend by stays as it is. Source and target pass
-  through the network one after the other, so BatchNorm normalises each by its own statistics; the running ones see
-  every pass in turn.
+  Trunk and heads have optimisers of their own: what a step does not descend by stays as it is. By default source and
+  target pass through the network one after the other, and step C needs the target alone, as in the released code for
+  digits: BatchNorm normalises each by its own statistics; the running ones see every pass in turn. With
+  `passes="joint"` they are one batch in all three steps, as in the released code for VisDA, whose networks are ResNets,
+  and in TLL; in the former the trunk's SGD is without momentum (`generator_momentum=False`).
 
   A step in one descends CE + balance_weight * H - discrepancy_weight * D by all parameters, where the D's features come
   to the heads through gradient reversal with coefficient `reversal`: the trunk descends `reversal` times D. Source and
-  target pass through the network together, then the target's features through the heads once more for D.
+  target pass through the network together whatever `passes` says, then the target's features through the heads once
+  more for D.
 
   Source: Saito et al., Maximum classifier discrepancy for unsupervised domain adaptation, CVPR 2018, section 3.3, and
     its code, from which 4 generator steps, the separate optimisers, D as a mean over classes and H (of the code for
     VisDA, weight 0.01) are. The step in one is that of the released code of Li et al. 2021 (DRT), with
-    discrepancy_weight 50, reversal 4, balance_weight 0.01, label_smoothing 0.01, heads of `hidden` 1000 and 1000, and
-    prediction "max_logit". drt.txt states the 50 only; it was tuned for 345 classes, and D is at most 2 / classes.
+    discrepancy_weight 50, reversal 4, balance_weight 0.01, label_smoothing 0.01 (0.1 where infograph or quickdraw is
+    the target), heads of `hidden` 1000 and 1000, and prediction "max_logit". drt.txt states the 50 only; it was tuned
+    for 345 classes, and D is at most 2 / classes.
 
   Attributes:
     form: "three_step" or "one_step".
+    passes: in three steps source and target go through the network "separate" or as one batch, "joint".
     head: first stage of the heads; default: `network.embedding`.
     hidden: units of further layers at the heads' beginning, each dropout 0.5, linear, BatchNorm, ReLU.
     generator_steps: n of step C, at least 0.
+    generator_momentum: whether the trunk's optimiser has momentum, where the heads' has.
     discrepancy_weight: of D.
     reversal: of the step in one.
     balance_weight: of H.
@@ -59,9 +66,11 @@ class MCD(SelfTrained, Alternating):
 
   prediction: str = "pred_ens"
   form: str = "three_step"
+  passes: str = "separate"
   head: str = ""
   hidden: tuple[int, ...] = ()
   generator_steps: int = 4
+  generator_momentum: bool = True
   discrepancy_weight: float = 1.0
   reversal: float = 4.0
   balance_weight: float = 0.0
@@ -70,10 +79,25 @@ class MCD(SelfTrained, Alternating):
   swept: ClassVar[tuple[str, ...]] = ("discrepancy_weight", "reversal", "balance_weight", "label_smoothing")
 
   def __post_init__(self):
-    if self.form not in FORMS:
-      raise UserError(f"algorithm.form is {self.form!r}{nearest(self.form, FORMS)}")
+    for key, known in (("form", FORMS), ("passes", PASSES)):
+      if getattr(self, key) not in known:
+        raise UserError(f"algorithm.{key} is {getattr(self, key)!r}{nearest(getattr(self, key), known)}")
     if self.generator_steps < 0:
       raise UserError(f"algorithm.generator_steps is {self.generator_steps}: it must be at least 0")
+    if not self.generator_momentum and self.optimizer.name not in ("sgd", "rmsprop"):
+      raise UserError(f"algorithm.generator_momentum is false, but {self.optimizer.name} has no momentum to leave out: "
+                      "set optimizer.name=sgd, or leave generator_momentum true")
+
+  def optimizer_of(self, name):
+    without = name == "network" and not self.generator_momentum
+    return dataclasses.replace(self.optimizer, momentum=0.0) if without else self.optimizer
+
+  @property
+  def scalars(self):
+    scalars = super().scalars
+    if self.form != "one_step":
+      del scalars["reversal"]  # which three steps do not have
+    return scalars
 
   @property
   def first_head_stage(self) -> str:
@@ -124,6 +148,21 @@ class MCD(SelfTrained, Alternating):
     logits, batch_stats = self.heads(params, state.replace(batch_stats=batch_stats), features, head_key)
     return features, logits, batch_stats
 
+  def run_joint(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> Any:
+    """Source and target as one batch in training: features and logits of each, and updated statistics."""
+    count = len(batch["source"]["image"])
+    images = jnp.concatenate([batch["source"]["image"], batch["target"]["image"]])
+    features, logits, batch_stats = self.run(params, state, images, key)
+    return (features[:count], logits[:, :, :count]), (features[count:], logits[:, :, count:]), batch_stats
+
+  def run_in_turn(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> Any:
+    """Source, then target in training: returns as `run_joint`."""
+    source_key, target_key = jax.random.split(key)
+    *source, batch_stats = self.run(params, state, batch["source"]["image"], source_key)
+    state = state.replace(batch_stats=batch_stats)
+    *target, batch_stats = self.run(params, state, batch["target"]["image"], target_key)
+    return source, target, batch_stats
+
   def member(self, batch: Batch) -> jax.Array:
     """Which pair of heads learns each source example, (B, pairs) float32 of 0 and 1."""
     return jnp.ones((len(batch["source"]["label"]), 1), jnp.float32)
@@ -135,7 +174,7 @@ class MCD(SelfTrained, Alternating):
 
     Args:
       state: with the smoothing.
-      batch: of `adapt`.
+      batch: of `update`.
       source: (pairs, 2, S, classes).
       target: (pairs, 2, T, classes).
 
@@ -171,47 +210,47 @@ class MCD(SelfTrained, Alternating):
     return loss, {"cross_entropy": cross_entropy, "balance": balance, **metrics,
                   "accuracy": accuracy(source[1].mean((0, 1)), batch["source"]["label"])}
 
-  def both(self, params: Params, state: TrainState, batch: Batch, key: jax.Array,
-           weight: jax.Array) -> tuple[jax.Array, Any]:
+  def three_step_loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array,
+                      weight: jax.Array) -> tuple[jax.Array, Any]:
     """The loss of steps A (`weight` 0) and B (the weight of D)."""
-    source_key, target_key = jax.random.split(key)
-    source, logits, batch_stats = self.run(params, state, batch["source"]["image"], source_key)
-    target, target_logits, batch_stats = self.run(params, state.replace(batch_stats=batch_stats),
-                                                  batch["target"]["image"], target_key)
-    fit, metrics = self.fit(state, batch, (source, logits), (target, target_logits))
-    distance = self.disagreement(target_logits)
+    run = self.run_joint if self.passes == "joint" else self.run_in_turn
+    source, target, batch_stats = run(params, state, batch, key)
+    fit, metrics = self.fit(state, batch, source, target)
+    distance = self.disagreement(target[1])
     loss = fit - weight * distance
     return loss, ({"batch_stats": batch_stats}, {"loss": loss, "discrepancy": distance, **metrics})
 
-  def agree(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+  def generator_loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
     """The loss of step C."""
-    _, logits, batch_stats = self.run(params, state, batch["target"]["image"], key)
+    if self.passes == "joint":
+      _, (_, logits), batch_stats = self.run_joint(params, state, batch, key)
+    else:
+      _, logits, batch_stats = self.run(params, state, batch["target"]["image"], key)
     loss = state.hparams["discrepancy_weight"] * self.disagreement(logits)
     return loss, ({"batch_stats": batch_stats}, {})
 
-  def at_once(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+  def one_step_loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
     """The loss of the step in one, whose gradient by the trunk is reversed where D is concerned."""
     key, again_key = jax.random.split(key)
-    images, hparams, count = batch["source"]["image"], state.hparams, len(batch["source"]["image"])
-    features, logits, batch_stats = self.run(params, state, jnp.concatenate([images, batch["target"]["image"]]), key)
-    fit, metrics = self.fit(state, batch, (features[:count], logits[:, :, :count]),
-                            (features[count:], logits[:, :, count:]))
+    source, target, batch_stats = self.run_joint(params, state, batch, key)
+    fit, metrics = self.fit(state, batch, source, target)
     again, batch_stats = self.heads(params, state.replace(batch_stats=batch_stats),
-                                    reverse_gradient(features[count:], hparams["reversal"]), again_key)
+                                    reverse_gradient(target[0], state.hparams["reversal"]), again_key)
     distance = self.disagreement(again)
-    loss = fit - hparams["discrepancy_weight"] * distance
+    loss = fit - state.hparams["discrepancy_weight"] * distance
     return loss, ({"batch_stats": batch_stats}, {"loss": loss, "discrepancy": distance, **metrics})
 
-  def adapt(self, state, batch):
+  def update(self, state, batch):
     keys = jax.random.split(self.step_key(state), 3)
     everything = ("network", "heads")
     if self.form == "one_step":
-      state, metrics = self.descend(self.at_once, everything, state, batch, keys[0])
+      state, metrics = self.descend(self.one_step_loss, everything, state, batch, keys[0])
     else:
-      state, metrics = self.descend(self.both, everything, state, batch, keys[0], jnp.zeros(()))
-      state, _ = self.descend(self.both, ("heads",), state, batch, keys[1], state.hparams["discrepancy_weight"])
+      state, metrics = self.descend(self.three_step_loss, everything, state, batch, keys[0], jnp.zeros(()))
+      state, _ = self.descend(self.three_step_loss, ("heads",), state, batch, keys[1],
+                              state.hparams["discrepancy_weight"])
       for key in jax.random.split(keys[2], self.generator_steps):  # XLA's convolutions on CPU are slow inside a scan
-        state, _ = self.descend(self.agree, ("network",), state, batch, key)
+        state, _ = self.descend(self.generator_loss, ("network",), state, batch, key)
     return state.replace(step=state.step + 1), metrics
 
   def head_logits(self, state: TrainState, images: jax.Array) -> jax.Array:

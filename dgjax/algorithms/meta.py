@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dgjax.algorithms.base import Algorithm, Params, accuracy
+from dgjax.algorithms.alternating import Alternating
+from dgjax.algorithms.base import Algorithm, Batch, Params, Phase, TrainState, accuracy
 from dgjax.algorithms.ensembles import ensemble
 from dgjax.errors import UserError
 from dgjax.losses.classification import cross_entropies, cross_entropy
@@ -32,7 +33,7 @@ class Episodic(Algorithm):
     totals, counts = self.average((cross_entropies(logits, labels) @ member, member.sum(0)))
     return totals / jnp.where(counts > 0, counts, 1)
 
-  def descend(self, params: Params, grads: Params, rate: jax.Array) -> Params:
+  def inner_step(self, params: Params, grads: Params, rate: jax.Array) -> Params:
     """params - rate * grads, with the gradients of the whole batch under pmap."""
     return jax.tree.map(lambda p, g: p - rate * g, params, self.average(grads))
 
@@ -47,6 +48,8 @@ class MLDG(Episodic):
 
   The loss is F(theta) + meta_weight * G(theta - inner_rate * grad F(theta)), with F the sum of the mean cross-entropies
   of the other domains and G that of the held-out one; its gradient goes through the inner step unless `first_order`.
+  The sum is the released code's, with which the defaults were tuned. The paper's F is a mean over the n other domains:
+  its losses are these with the learning rate and `inner_rate` divided by n and `meta_weight` multiplied by n.
 
   The released code draws 64 examples of each domain a step (`data.mixing=balanced`, `batch_size` 64 times the domains).
   Here each of the two passes runs the whole batch and counts its own domains' examples, so that any mixture and any
@@ -83,7 +86,7 @@ class MLDG(Episodic):
     (train_loss, (batch_stats, logits)), grads = jax.value_and_grad(meta_train, has_aux=True)(params)
     if self.first_order:
       grads = jax.lax.stop_gradient(grads)
-    fast = self.descend(params, grads, state.hparams["inner_rate"])
+    fast = self.inner_step(params, grads, state.hparams["inner_rate"])
     losses, (batch_stats, _) = self.losses(fast, state.replace(batch_stats=batch_stats), batch, test_key)
     test_loss = losses @ held_out
     loss = train_loss + state.hparams["meta_weight"] * test_loss
@@ -93,25 +96,29 @@ class MLDG(Episodic):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MetaReg(Episodic):
+class MetaReg(Alternating, Episodic):
   """Learns a weighted L1 regulariser of the classifier by episodes, then trains a fresh classifier with it.
 
   R(theta) = sum_j phi_j |theta_j|, phi_j >= 0, over the parameters theta of the task network, which is the stages from
-  `task` on. In the first `meta_share` of the run, each step
+  `task` on. Each step of the first phase, `meta_share` of the run,
 
-  - trains the trunk, and a task network per source domain, on the batch (as Multi-Headed does);
-  - draws domains a and b; starting from a's task network, descends `inner_steps` times the loss on a's examples plus R;
+  - trains the trunk, and a task network per source domain, on the sum of the domains' mean cross-entropies, each under
+    its own task network;
+  - draws domains a and b; starting from a's new task network, on the new trunk's features, descends `inner_steps` times
+    the loss on a's examples plus R;
   - descends phi on the loss on b's examples, differentiating through the inner steps. The trunk is fixed in these.
 
-  Then phi stays as it is, the optimiser's moments start anew, and a fresh task network is trained with the trunk on all
-  sources, on cross-entropy plus R. Until then predictions are those of the untrained task network.
+  In the second phi stays as it is, the optimiser's moments start anew, and a fresh task network is trained with the
+  trunk on all sources, on cross-entropy plus R. Until then predictions are those of the untrained task network.
 
-  The authors' code could not be found; the algorithm is the paper's as dmg.txt and others recount it. Ours are: the
-  episode runs on the features that the same step's training pass gave; the trunk goes on from where the first phase
-  left it; phi starts at `initial` and is clipped at 0; all rates.
+  The authors' code could not be found; the algorithm is the paper's as dmg.txt and others recount it. Its loop over the
+  domains takes a step for each; here one step descends the sum of their gradients, all taken where the step starts, as
+  the indices of the paper's updates have it. Ours are: an episode's examples are those of the step's own batch; its
+  pass through the trunk leaves the running statistics alone; the trunk goes on from where the first phase left it; phi
+  starts at `initial` and is clipped at 0; all rates.
 
-  Source: Balaji et al., MetaReg: Towards domain generalization using meta-regularization, NeurIPS 2018. dmg.txt,
-    section 4.1, trains it with SGD, as Adam failed.
+  Source: Balaji et al., MetaReg: Towards domain generalization using meta-regularization, NeurIPS 2018, Algorithm 1.
+    dmg.txt, section 4.1, trains it with SGD, as Adam failed.
 
   Attributes:
     task: first stage of the task network; default: the network's last. Its stages must be without BatchNorm.
@@ -201,47 +208,56 @@ class MetaReg(Episodic):
     task = jax.tree.map(lambda leaf: leaf[pair[0]], tasks)
     for _ in range(self.inner_steps):
       grads = jax.grad(lambda task: on(pair[0], task) + self.penalty(regulariser, task))(task)
-      task = self.descend(task, grads, inner_rate)
+      task = self.inner_step(task, grads, inner_rate)
     return on(pair[1], task)
 
-  def loss(self, params, state, batch, key):
-    """Cross-entropy of the domains' task networks in the first phase; in the second of the fresh one, plus R.
+  def task_losses(self, params, state, batch, key):
+    """The first phase's loss: the sum over domains of the mean cross-entropy under the domain's own task network."""
+    trunk_key, task_key = jax.random.split(key)
+    features, batch_stats = self.forward(params, state, batch["image"], trunk_key, stop=self.first_task_stage)
+    each = jax.vmap(lambda task: self.task_logits(task, features, task_key))(params["tasks"])
+    logits = ensemble(each, batch["domain"])["known"]
+    loss = self.by_domain(logits, batch["label"], batch["domain"]).sum()
+    return loss, ({"batch_stats": batch_stats}, {"loss": loss, "accuracy": accuracy(logits, batch["label"])})
 
-    The trunk runs once for both, and a select leaves the other phase's task networks without gradient. (With the phases
-    as branches of a `cond`, XLA's convolutions on CPU would be over ten times as slow.)
-    """
-    first, task = state.step < self.meta_steps, self.split(params["network"])[1]
-    features, batch_stats = self.forward(params, state, batch["image"], key, stop=self.first_task_stage)
-    each = jax.vmap(lambda task: self.task_logits(task, features, key))(params["tasks"])
-    logits = jnp.where(first, ensemble(each, batch["domain"])["known"], self.task_logits(task, features, key))
-    penalty = jnp.where(first, 0, self.penalty(state.extra["regulariser"], task))
-    loss = cross_entropy(logits, batch["label"]) + penalty
-    metrics = {"loss": loss, "penalty": penalty, "accuracy": accuracy(logits, batch["label"])}
-    return loss, (batch_stats, features, metrics)
+  def learn_regulariser(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    """A step of the first phase."""
+    step_key = self.step_key(state)
+    keys = [jax.random.fold_in(step_key, i) for i in range(3)]
+    after, metrics = self.descend(self.task_losses, ("network", "tasks"), state, batch, keys[0])
+    # Without a gradient, weight decay would still move the second phase's task network.
+    trunk, task = self.split(after.params["network"])[0], self.split(state.params["network"])[1]
+    after = after.replace(params={**after.params, "network": {**trunk, **task}})
 
-  def update(self, state, batch):
-    key, first = self.step_key(state), state.step < self.meta_steps
-    select = lambda one, two: jax.tree.map(lambda a, b: jnp.where(first, a, b), one, two)  # noqa: E731
-    grads, (batch_stats, features, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, batch, key)
+    features, _ = self.forward(after.params, after, batch["image"], keys[1], stop=self.first_task_stage)
     phi = state.extra["regulariser"]
-    meta_loss, by_phi = jax.value_and_grad(self.episode)(
-        phi, state.params["tasks"], jax.lax.stop_gradient(features), batch, self.draw(state, 2),
-        state.hparams["inner_rate"], key)
-    descended = jax.tree.map(lambda phi, g: jnp.maximum(phi - state.hparams["regulariser_rate"] * g, 0), phi,
-                             self.average(by_phi))
-    metrics = {**metrics, "meta_loss": jnp.where(first, meta_loss, 0)}
-    grads, batch_stats, metrics = self.average((grads, batch_stats, metrics))
+    meta_loss, by_phi = jax.value_and_grad(self.episode)(phi, after.params["tasks"], features, batch,
+                                                         self.draw(state, 2), state.hparams["inner_rate"], keys[2])
+    phi = jax.tree.map(lambda phi, g: jnp.maximum(phi - state.hparams["regulariser_rate"] * g, 0), phi,
+                       self.average(by_phi))
+    return after.replace(step=state.step + 1, extra={"regulariser": phi}), {**metrics, "meta_loss": meta_loss}
 
-    anew = self.moments(state.params, state.hparams, state.step)
-    opt_state = jax.tree.map(lambda new, old: jnp.where(state.step == self.meta_steps, new, old), anew,
-                             state.opt_state)
-    after = self.apply_gradients(state.replace(opt_state=opt_state), grads)
-    # Without a gradient weight decay would still move the task networks of the other phase.
-    trunk, task = self.split(after.params["network"])
-    task = select(self.split(state.params["network"])[1], task)
-    tasks = select(after.params["tasks"], state.params["tasks"])
-    return after.replace(params={"network": {**trunk, **task}, "tasks": tasks}, batch_stats=batch_stats,
-                         extra={"regulariser": select(descended, phi)}), metrics
+  def start_anew(self, state: TrainState) -> TrainState:
+    """The optimiser's moments start anew."""
+    return state.replace(opt_state=self.moments(state.params, state.hparams, state.step))
+
+  def loss(self, params, state, batch, key):
+    """The second phase's loss: cross-entropy plus R of the fresh task network."""
+    logits, batch_stats = self.forward(params, state, batch["image"], key)
+    penalty = self.penalty(state.extra["regulariser"], self.split(params["network"])[1])
+    loss = cross_entropy(logits, batch["label"]) + penalty
+    return loss, ({"batch_stats": batch_stats}, {"loss": loss, "penalty": penalty,
+                                                 "accuracy": accuracy(logits, batch["label"])})
+
+  def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    """A step of the second phase."""
+    state, metrics = self.descend(self.loss, ("network",), state, batch, self.step_key(state))
+    return state.replace(step=state.step + 1), metrics
+
+  @property
+  def phases(self):
+    return (Phase("regulariser", 0, self.learn_regulariser),
+            Phase("training", self.meta_steps, self.train, self.start_anew))
 
   def arrays(self, state):
     flat = traverse_util.flatten_dict(state.extra["regulariser"], sep="/")

@@ -1,13 +1,13 @@
 """Training again, on confident predictions for the target too (drt.txt, DRT+ST)."""
 
-import abc
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from dgjax.algorithms.base import Algorithm, Batch, TrainState
+from dgjax.algorithms.base import Algorithm, Batch, Phase, TrainState
 from dgjax.errors import UserError
 
 
@@ -31,13 +31,15 @@ class SelfTraining:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SelfTrained(Algorithm, abc.ABC):
+class SelfTrained(Algorithm):
   """A method of adaptation that can be trained in rounds, each with labels that the one before gave to the target.
 
-  The run is `1 + rounds` equal parts. Each starts from the same initial parameters, statistics and moments, with the
-  schedules at their beginning. In every part but the first the state that the part before ended with, a constant from
-  there on, labels the target images of each batch in evaluation mode, and those it is confident about join the source's
-  in the loss of classification (see `labelled`). A label is of the image as it is augmented in the batch.
+  The run is `1 + rounds` equal parts, a phase each: for a first part that is a full run, give the run that many times
+  its length (drt.txt's 15 epochs and one round are 30). Each starts from the same initial parameters, statistics and
+  moments, with the schedules at their beginning. In every part but the first the state that the part before ended with,
+  a constant from there on, labels the target images of each batch in evaluation mode, and those it is confident about
+  join the source's in the loss of classification (see `labelled`). A label is of the image as it is augmented in the
+  batch.
 
   What is evaluated falls back when a part starts: compare states of the last part alone (rule `last`).
 
@@ -45,7 +47,7 @@ class SelfTrained(Algorithm, abc.ABC):
     labels, that rounds share a start, and that labels are given on the fly: within a batch, source examples and
     confident target ones count alike.
 
-  A subclass writes `adapt` in place of `update`.
+  A subclass's `update` is a step of a part; the batch's target may then hold what `labelled` reads.
 
   Attributes:
     self_training: how.
@@ -54,10 +56,6 @@ class SelfTrained(Algorithm, abc.ABC):
   self_training: SelfTraining = SelfTraining()
 
   adapts: ClassVar[bool] = True
-
-  @abc.abstractmethod
-  def adapt(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One training step of a part, as `update` is of a run; the batch's target may hold what `labelled` reads."""
 
   @property
   def part_steps(self) -> int:
@@ -93,33 +91,52 @@ class SelfTrained(Algorithm, abc.ABC):
     confident = jax.nn.softmax(logits).max(-1) > self.self_training.confidence
     return logits.argmax(-1).astype(jnp.int32), confident.astype(jnp.float32)
 
-  def update(self, state, batch):
-    rounds = self.self_training.rounds
-    if not rounds:
-      return self.adapt(state, batch)
-    part = jnp.minimum(state.step // self.part_steps, rounds)
+  @property
+  def phases(self):
+    if not self.self_training.rounds:
+      return super().phases
+    first = Phase("training", 0, functools.partial(self.train_part, 0), self.remember)
+    again = [Phase(f"round {part}", part * self.part_steps, functools.partial(self.train_part, part), self.restart)
+             for part in range(1, 1 + self.self_training.rounds)]
+    return (first, *again)
+
+  @property
+  def modes(self):
+    if not self.self_training.rounds:
+      return super().modes
+    return super().modes | {"algorithm.self_training.mode": self.self_training.mode}
+
+  def train_part(self, part: int, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of a part of the run, as the method alone would do it in a run of that length.
+
+    Args:
+      part: its number; 0 is the training that the rounds follow, with the draws of a run without rounds.
+      state: the run's.
+      batch: as `update` takes it.
+
+    Returns:
+      The next state, and metrics; those of a round have the share of confident target images, "confident".
+    """
     begin = part * self.part_steps
-    state = jax.lax.cond(state.step == 0, self.remember, lambda state: state, state)
-    state = jax.lax.cond((state.step == begin) & (part > 0), self.restart, lambda state: state, state)
-
-    images = batch["target"]["image"]
-    labels, confident = self.label(state, images)  # not in a cond, where XLA's convolutions on CPU are slow
-    confident = jnp.where(part > 0, confident, 0)
-    target = {"image": images, "pseudo_label": labels, "confident": confident}
-
-    inside = state.replace(step=state.step - begin, key=jax.random.fold_in(state.key, part),
-                           extra=state.extra["method"])
+    target: Any = batch["target"]
+    own: dict[str, jax.Array] = {}
+    if part:
+      labels, confident = self.label(state, target["image"])
+      target = {**target, "pseudo_label": labels, "confident": confident}
+      own = {"confident": self.average(confident.mean())}
+    inside = state.replace(step=state.step - begin, extra=state.extra["method"],
+                           key=jax.random.fold_in(state.key, part) if part else state.key)
     method = dataclasses.replace(self, steps=self.part_steps, self_training=SelfTraining())
-    after, metrics = method.adapt(inside, {**batch, "target": target})
+    after, metrics = method.update(inside, {**batch, "target": target})
     return after.replace(step=after.step + begin, key=state.key, extra={**state.extra, "method": after.extra}), {
-        **metrics, "confident": self.average(confident.mean())}
+        **metrics, **own}
 
 
 def labelled(batch: Batch, source: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The logits whose classes are known or, in self-training, believed to be.
 
   Args:
-    batch: of `adapt`.
+    batch: of `update`.
     source: (..., S, classes), logits of the source images.
     target: (..., T, classes), of the target images.
 

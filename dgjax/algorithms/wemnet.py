@@ -80,9 +80,10 @@ class WEMNet(MSTN):
   the target. ENC and DEC are linear layers of N_h units, one pair for each module. Masks follow the weights of each
   step. Without both modules it is DANN, or MSTN, at the last stage.
 
-  The code was never released. The paper has lambda 1; that the loss is the mean of the two domains' (see
-  `losses.adversarial`) and the schedule of the reversal are TLL's. By Eq. 10 SEM helps the discriminator: the gradient
-  is reversed before it (default).
+  The code was never released. The paper's lambda is 1, of a sum of the two domains' losses (Eq. 10 and 11). Here, as in
+  TLL, the loss is their mean (see `losses.adversarial`), so that `adversarial_weight=1` is half of the equations' term
+  and `adversarial_weight=2` is theirs. The schedule of the reversal is TLL's too. By Eq. 10 SEM helps the
+  discriminator: the gradient is reversed before it (default).
 
   Source: wemnet.txt, section 2, Eq. 1 to 11.
 
@@ -118,6 +119,17 @@ class WEMNet(MSTN):
   def aligned_stage(self):
     return self.network.names[-1]
 
+  @property
+  def scalars(self):
+    scalars = super().scalars
+    if self.base != "mstn":
+      del scalars["semantic_weight"]  # which DANN does not have
+    return scalars
+
+  @property
+  def centroids(self):
+    return super().centroids if self.base == "mstn" else None
+
   def init_params(self, key, images):
     base_key, *keys = jax.random.split(key, 5)
     params, batch_stats = super().init_params(base_key, images)
@@ -128,10 +140,6 @@ class WEMNet(MSTN):
         made = Dense(width).init(layer_key, jnp.zeros((1, width)))["params"]
         params[module] = {**params.get(module, {}), layer: made}
     return params, batch_stats
-
-  def init(self, key, batch):
-    state = super().init(key, batch)
-    return state if self.base == "mstn" else state.replace(extra={})
 
   def classifier_kernel(self, params: Any) -> jax.Array:
     """The weights (N_h, classes) of the network's last stage.
@@ -171,10 +179,6 @@ class WEMNet(MSTN):
     if self.reversal == "after":
       features = reverse_gradient(features, coefficient)
     return self.discriminate(params, features)
-
-  def align_classes(self, state, features, logits, labels):
-    base = super() if self.base == "mstn" else super(MSTN, self)
-    return base.align_classes(state, features, logits, labels)
 
   def outputs(self, state, images, domain=None):
     features = self.evaluate(state, images, stop=self.aligned_stage)

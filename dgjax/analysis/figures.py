@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dgjax.analysis.overlap import ALL, hard_iou, hard_masks, layers, unit_kinds
+from dgjax.algorithms.overlap import ALL, hard_iou, hard_masks, layers, unit_kinds
 from dgjax.recorder import read_lines
 
 # Okabe and Ito's palette and cividis: told apart with any common colour blindness, and in grey.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dgjax.analysis.overlap import layers
+from dgjax.algorithms.overlap import layers
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -12,14 +12,15 @@ OFFICIAL_SOURCES, OFFICIAL_PAIRS = 4, ((0, 1), (0, 2), (1, 2), (3, 0), (3, 1), (
 
 
 def moments(features: jax.Array, member: jax.Array, orders: int,
-            average: Callable[[Any], Any] = lambda tree: tree) -> tuple[jax.Array, jax.Array]:
-  """Mean and central moments of each unit over the examples of each domain.
+            average: Callable[[Any], Any] = lambda tree: tree, central: bool = True) -> tuple[jax.Array, jax.Array]:
+  """Mean and higher moments of each unit over the examples of each domain.
 
   Args:
     features: (B, units) float.
     member: (B, domains) float, 1 where an example belongs to a domain, else 0.
-    orders: how many, at least 1: the mean, then the central moments 2, 3 and so on.
+    orders: how many, at least 1: the mean, then the moments 2, 3 and so on.
     average: applied to sums over the batch, such as the mean over devices that hold parts of it.
+    central: whether moments from the second on are about the mean, E[(x - E x)^k]; else raw, E[x^k].
 
   Returns:
     (orders, domains, units) float32, 0 for a domain without examples; and which domains have any, (domains,) float32.
@@ -39,8 +40,8 @@ def moments(features: jax.Array, member: jax.Array, orders: int,
     return average(jnp.matmul(share.T, values, precision="highest"))
 
   first = mean(features)
-  centred = features - jnp.matmul(member, first, precision="highest")
-  return jnp.stack([first, *(mean(centred**order) for order in range(2, orders + 1))]), (counts > 0).astype(jnp.float32)
+  about = features - jnp.matmul(member, first, precision="highest") if central else features
+  return jnp.stack([first, *(mean(about**order) for order in range(2, orders + 1))]), (counts > 0).astype(jnp.float32)
 
 
 def moment_distance(source: tuple[jax.Array, jax.Array], target: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -59,10 +60,10 @@ def moment_distance(source: tuple[jax.Array, jax.Array], target: tuple[jax.Array
   Raises:
     ValueError: the shapes do not fit.
 
-  Source: Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019, Eq. 1. The paper's moments are
-    E[x^k] and its k is 1 and 2; here those from the second on are central, and `moments` says how many. The released
-    code, whose orders are 1 to 5, computes something else: distances of matrices of paired examples in the place of the
-    means, and some pairs twice or never.
+  Source: Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019, Eq. 1, with the raw moments E[x^k]
+    of orders 1 and 2; `moments` says which moments and how many there are here. The released code, whose orders are 1
+    to 5, computes something else: distances of matrices of paired examples in the place of the means, and some pairs
+    twice or never.
   """
   (of_sources, present), (of_target, target_present) = source, target
   if of_sources.ndim != 3 or of_target.shape != (len(of_sources), 1, of_sources.shape[-1]):

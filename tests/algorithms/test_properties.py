@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import optimizer, same, tiny_network
+from helpers import optimizer, same, stepper, tiny_network
 
 from dgjax import config, data, experiment, parallel
 from dgjax.algorithms import ALGORITHMS, Algorithm
@@ -74,18 +74,25 @@ class Trial:
     self.init = jax.jit(lambda key: self.algorithm.init(key, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype),
                                                                           self.shapes)))
     self.layout = functools.cache(lambda kind, devices: parallel.make(kind, devices, BATCH))
-    self.update = functools.cache(lambda *layout: self.layout(*layout).update(self.algorithm, self.prepare))
+    self.update = functools.cache(self._update)
+
+  def _update(self, layout, begin, first):
+    """The compiled update of a phase on a layout's devices."""
+    devices = self.layout(*layout)
+    update = dataclasses.replace(self.algorithm, axis=devices.axis).phase_at(begin).step(first)
+    return devices.compile(lambda state, batch, shared: update(state, self.prepare(batch)), updates=True)
 
   def state(self, layout=("jit", 1), seed=0, change=lambda hparams: hparams):
     """A fresh state on a layout's devices, its swept scalars changed."""
     state = self.init(jax.random.key(seed))
     return jax.device_put(state.replace(hparams=change(state.hparams)), self.layout(*layout).replicated)
 
-  def go_on(self, state, batches, layout=("jit", 1)):
-    """State, which is consumed, and losses after training on `batches`."""
+  def go_on(self, state, batches, layout=("jit", 1), phase=None):
+    """State, which is consumed, and losses after training on `batches`, in the phases of a run or in one alone."""
     losses = []
-    for batch in batches:
-      state, metrics = self.update(*layout)(state, self.layout(*layout).put(batch))
+    for step, batch in enumerate(batches, int(state.step)):
+      now = phase or self.algorithm.phase_at(step)
+      state, metrics = self.update(layout, now.begin, now.enters_at(step))(state, self.layout(*layout).put(batch), None)
       losses.append(metrics["loss"])
     return state, np.stack(jax.device_get(losses))
 
@@ -101,21 +108,26 @@ def gentle(hparams):
 
 
 def fast(hparams):
-  """Gentle, at sixty times the learning rate."""
-  return {**gentle(hparams), "learning_rate": jax.tree.map(lambda rate: 60 * rate, hparams["learning_rate"])}
+  """Gentle, at sixty times the learning rate in all phases."""
+  rates = {"learning_rate": jax.tree.map(lambda rate: 60 * rate, hparams["learning_rate"])}
+  return {**gentle(hparams), **rates} | {key: jnp.float32(1) for key in hparams if key == "adaptation_rate"}
 
 
 def test_loss_falls(trial, batches):
-  _, losses = trial.go_on(trial.state(change=fast), batches[:1] * 60)
-  assert losses[-10:].mean() < 0.8 * losses[:10].mean()
+  """In each phase, which goes on from where the one before left the state."""
+  state = trial.state(change=fast)
+  for phase in trial.algorithm.phases:
+    state, losses = trial.go_on(state.replace(step=jnp.int32(phase.begin)), batches[:1] * 60, phase=phase)
+    assert losses[-10:].mean() < 0.8 * losses[:10].mean(), phase.name
 
 
 def test_resumed_equals_uninterrupted(trial, stream, batches, tmp_path):
-  whole, losses = trial.go_on(trial.state(), batches[:6])
+  """Stopped after five steps, where second phases begin."""
+  whole, losses = trial.go_on(trial.state(), batches[:8])
   iterator = stream.iterator()
-  state, first = trial.go_on(trial.state(), itertools.islice(iterator, 3))
+  state, first = trial.go_on(trial.state(), itertools.islice(iterator, 5))
   with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.save(3, {"state": state}, {"data": iterator.get_state()})
+    checkpoints.save(5, {"state": state}, {"data": iterator.get_state()})
   fresh = stream.iterator()
   with Checkpoints(tmp_path) as checkpoints:
     _, trees, progress = checkpoints.restore({"state": trial.state(seed=1)})
@@ -127,13 +139,11 @@ def test_resumed_equals_uninterrupted(trial, stream, batches, tmp_path):
 
 
 def test_vmapped_over_seeds_and_swept_scalars_equals_each_alone(trial, batches):
-  def update(state, batch):
-    return trial.algorithm.update(state, trial.prepare(batch))
-
   alone = [trial.state(), trial.state(seed=1, change=lambda hparams: jax.tree.map(lambda x: 2 * x + 1e-4, hparams))]
   together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
   expected = np.stack([trial.go_on(state, batches[:10])[1] for state in alone], axis=1)
-  vmapped = jax.jit(jax.vmap(update, in_axes=(0, None)))
+  vmapped = stepper(trial.algorithm, lambda function: jax.jit(jax.vmap(
+      lambda state, batch: function(state, trial.prepare(batch)), in_axes=(0, None))))
   for step, batch in enumerate(batches[:10]):
     together, metrics = vmapped(together, batch)
     np.testing.assert_allclose(metrics["loss"], expected[step], rtol=0, atol=1e-4)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dgjax.algorithms.overlap import hard_masks, overlap_report
 from dgjax.analysis import figures
-from dgjax.analysis.overlap import hard_masks, overlap_report
 
 DOMAINS = ("art_painting", "cartoon-like", "photo")
 RNG = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from dgjax.analysis.overlap import overlap_report
+from dgjax.algorithms.overlap import overlap_report
 from dgjax.analysis.summary import column, summary
 
 DOMAINS = ("art", "photo")

@@ -81,7 +81,7 @@ assert received == dict(text="ü", numbers=[1.5, None], rank=0), received
 assert parallel.agree(None if rank == 0 else 1) is None
 devices = parallel.make("jit", 0, 4)
 rows = np.arange(4).reshape(2, 2)[rank]
-total = devices.jit(lambda x: x * np.arange(4))(devices.put(dict(x=rows))["x"])
+total = devices.compile(lambda x: x * np.arange(4))(devices.put(dict(x=rows))["x"])
 assert total.tolist() == [0, 1, 4, 9], total
 print("agreed", flush=True)
 if rank == 1:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dgjax.analysis.overlap import hard_iou, hard_masks, overlap_report, unit_kinds
+from dgjax.algorithms.overlap import hard_iou, hard_masks, overlap_report, unit_kinds
 
 DOMAINS = ("art", "photo", "sketch")
 

@@ -42,7 +42,7 @@ _PUBLIC = {
     "DATASETS": ("data", "DATASETS"), "Dataset": ("data", "Dataset"), "UserError": ("errors", "UserError"),
     "Experiment": ("experiment", "Experiment"), "NETWORKS": ("models", "NETWORKS"),
     "Network": ("models.network", "Network"), "Run": ("runs", "Run"), "load": ("runs", "load")}
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604 (names of the table above)
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,7 @@ class DMG(Algorithm):
   sparsity_weight: float = 0.0
 
   swept: ClassVar = ("overlap_weight", "sparsity_weight")
+  roles: ClassVar = {"masks": "masks"}
   dropout: ClassVar = False  # the masks take its place (dmg.txt, section 4.1)
   validation: ClassVar = "known_greedy"
 

@@ -30,7 +30,6 @@ def make_config(method: str, flags: argparse.Namespace) -> Any:
   c.data.image_size, c.batch_size, c.eval_batch_size = flags.image_size, flags.batch_size, flags.eval_batch_size
   if method == "dmg":
     c.algorithm.masks.placement = flags.placement
-    c.optimizer.groups.masks = config.group("^masks/", learning_rate=c.optimizer.learning_rate)
   return c
 
 

@@ -50,7 +50,7 @@ def train(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[int, in
   import jax
   import psutil
 
-  from dgjax import config, data, recipes, training
+  from dgjax import config, data, training
   from dgjax.recorder import Recorder
 
   samples, process = [], psutil.Process()
@@ -68,7 +68,7 @@ def train(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[int, in
         jax.block_until_ready(metrics)
         samples.append((step, held() if flags.held else process.memory_info().rss))
 
-  c = recipes.digits(algorithm=flags.algorithm)
+  c = config.load(f"digits:{flags.algorithm}")
   c.data = config.ConfigDict(data.defaults("folder"))
   c.data.update(dir=str(folder / "images"), cache_dir=str(folder / "cache"), image_size=flags.image_size)
   c.update(target=DOMAINS[-1], steps=flags.steps, eval_every=flags.eval_every, batch_size=16, eval_batch_size=64,

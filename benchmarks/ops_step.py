@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dgjax import models, ops, recipes
+from dgjax import config, models, ops
 from dgjax.memory import use_huge_pages
 from dgjax.ops import native
 
@@ -73,7 +73,7 @@ def jax_step(options, backend):
 def jax_dmg_step(options, backend):
   """The same of DMG."""
   ops.use(backend)
-  c = recipes.dmg_paper("", algorithm="dmg", data="pacs")
+  c = config.load("dmg_pacs")
   c.batch_size, c.data.image_size, c.model.dtype = options.batch_size, options.image_size, options.dtype
   return alternating.calls(c, CLASSES, DOMAINS)[0]
 

@@ -1,19 +1,29 @@
-"""A run's config: defaults, a file of `configs/`, and overrides from the command line."""
+"""A run's config: defaults, a file of `configs/`, and overrides from the command line or from Python."""
 
 import importlib.util
+import logging
+import math
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dgjax import algorithms, data, models
+from dgjax import algorithms, config_files, data, models
 from dgjax.errors import UserError, nearest
+from dgjax.optimizers import ROLES
 
+log = logging.getLogger("dgjax")
+
+SWEEP = "--config.sweep."
 SECTIONS = {"algorithm": algorithms.defaults, "model": models.defaults, "data": data.defaults}
 # Keys that do not change a run's numbers: a resumed run may have other values.
-FREE = ("log_every", "eval_batch_size", "devices", "data.dir", "data.cache_dir", "data.threads", "data.prefetch")
+FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "grouping", "data.on_device", "data.dir", "data.cache_dir", "data.threads", "data.prefetch")
+
+PUBLISHED = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101")  # networks that there are weights for
+FROM_SCRATCH = {"adam": 1e-3, "sgd": 1e-2}  # learning rates below a third of these are for fine-tuning
 
 
 def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
@@ -25,10 +35,13 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
     data: a name of `dgjax.data.DATASETS`.
 
   Returns:
-    A ConfigDict; the comments below say what the keys mean.
+    A ConfigDict, locked: a file that misspells a key is told so. The comments below say what the keys mean.
   """
   return ConfigDict({
       "seed": 0,  # of initial parameters, masks, batches and augmentation
+      "seeds": 1,  # how many runs train together: of seed, seed + 1, ...
+      "sweep": "",  # "KEY=V1,V2;...": a run for every combination; --config.sweep.KEY=V1,V2 adds to it
+      "grouping": "auto",  # runs together: "map" (one by one), "vmap", "spread" (over devices), or the fastest of them
       "target": "all",  # the unseen domain, or "all": each in turn, in a sub-folder each
       "sources": "",  # comma-separated source domains; "": all but the target; "each": each of these alone, in turn
       "epochs": 50,  # passes over the source domains' training examples
@@ -46,6 +59,7 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
           "name": "adam",
           "learning_rate": 1e-4,
           "weight_decay": 0.0,  # L2, added to the gradient
+          "decayed": "all",  # what weight decay is of: "all" parameters, or the "kernels" of layers alone
           "beta1": 0.9,  # of adam
           "momentum": 0.9,  # of sgd and rmsprop
           "nesterov": False,
@@ -53,12 +67,14 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
           "epsilon": 1e-8,  # added to divisors; not of sgd
           "clip": 0.0,  # bound on the gradient's elements; 0: none
           "schedule": {"name": "constant", "clock": "epoch", "period": 1, "decay": 0.99, "gamma": 1e-4, "power": 0.75},
-          "groups": {},  # parameters with a learning rate of their own; see `group`
+          # By role: factors on learning_rate and weight_decay, and whether the schedule leaves the rate alone.
+          # The head is what published weights lack; CrossGrad's domain network is its discriminator.
+          "roles": {role: {"rate": 1.0, "decay": 1.0, "constant": False} for role in ROLES},
       },
       "algorithm": algorithms.defaults(algorithm),
       "model": models.defaults(model),
       "data": SECTIONS["data"](data),
-  })
+  }).lock()
 
 
 def _report(algorithm: str) -> str:
@@ -66,40 +82,104 @@ def _report(algorithm: str) -> str:
   return "last" if algorithms.adapts(algorithm) else "source_val"
 
 
-def group(pattern: str, learning_rate: float, weight_decay: float = 0.0, constant: bool = False) -> dict[str, Any]:
-  """An entry of `config.optimizer.groups`: parameters whose path matches the regular expression `pattern`."""
-  return {"pattern": pattern, "learning_rate": learning_rate, "weight_decay": weight_decay, "constant": constant}
-
-
-def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load(path: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
   """Reads a config file and applies overrides.
 
-  Where an override names another algorithm, network or data set, that section becomes the new one's defaults, with what
-  the file had set, not merely left as it was, where both have the key.
+  An override that names another algorithm, network or data set brings that one's defaults. Values that the file changed
+  from their defaults are carried over: a network's and a data set's where both have the key, a method's where both
+  have it from a class in common. What is reset is logged, in a line.
 
   Args:
-    path: `configs/NAME.py`, or `configs/NAME.py:VARIANT`, given to the file's `get_config`.
-    overrides: `--config.KEY=VALUE` arguments.
+    path: `configs/NAME.py[:ARGUMENTS]`, or `NAME[:ARGUMENTS]` of a config that comes with the library; the file's
+      documentation says what its comma-separated arguments are, as does `arguments`.
+    overrides: `--config.KEY=VALUE` arguments; or a mapping of keys to values, dotted or nested:
+      `{"steps": 40, "optimizer.learning_rate": 1e-3, "algorithm": {"name": "aggregate"}}`.
 
   Raises:
-    UserError: no such file, variant, key or name, or a value of the wrong type.
+    UserError: no such file, argument, key or name, or a value of the wrong type.
   """
-  config = _read(path)
+  if isinstance(overrides, Mapping):
+    overrides = [f"--config.{key}={value}" for key, value in flatten(overrides).items()]
+  module = _import(path)
+  config = module.get_config(path.partition(":")[2] or None)
+  roles = algorithms.roles(config)
   for section, defaults in SECTIONS.items():
     name = _value(overrides, f"--config.{section}.name")
     if name is not None and name != config[section].name:
-      old, new = defaults(config[section].name), defaults(name)
-      kept = {key: value for key, value in config[section].to_dict().items() if key in new and value != old.get(key)}
-      if section == "algorithm" and config.report == _report(config.algorithm.name):
-        config.report = _report(name)
-      config[section] = new | kept | {"name": name}
+      _exchange(config, section, defaults(config[section].name), defaults(name))
+  override(config, overrides)
+  given = {argument.partition("=")[0].removeprefix("--config.") for argument in overrides}
+  for role in set(roles) - set(algorithms.roles(config)):
+    _reset_role(config, role, given)
+  if hasattr(module, "finish"):
+    module.finish(config, given)
+  return config
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+  """Sets values in a config.
+
+  Args:
+    config: changed in place.
+    overrides: `--config.KEY=VALUE` arguments; `--config.sweep.KEY=V1,V2,...` has a run made for each value.
+
+  Returns:
+    The config.
+
+  Raises:
+    UserError: no such key, or a value of the wrong type.
+  """
+  plain = [argument for argument in overrides if not argument.startswith(SWEEP)]
   values = flags.FlagValues()
   try:
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=list(overrides))
-    values(["config", *overrides])
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=plain)
+    values(["config", *plain])
   except (AttributeError, KeyError, flags.Error, ValueError, TypeError) as error:
-    raise UserError(_override_message(config, overrides, error)) from error
+    raise UserError(_override_message(config, plain, error)) from error
+  added = [argument.removeprefix(SWEEP) for argument in overrides if argument.startswith(SWEEP)]
+  config.sweep = ";".join(filter(None, [config.sweep, *added]))
+  sweep_values(config)  # an error in it is told now
   return config
+
+
+def sweep_values(config: ConfigDict) -> dict[str, list[str]]:
+  """The keys that `config.sweep` varies, and their values as written.
+
+  Raises:
+    UserError: it is not written as "KEY=V1,V2;...", or names a key that is not there.
+  """
+  swept = {}
+  for part in filter(None, config.sweep.split(";")):
+    key, equals, several = part.partition("=")
+    if not equals or not several:
+      raise UserError(f"config.sweep.{key}: write --config.sweep.{key}=V1,V2,...")
+    if key not in flatten(config) or key in ("seed", "seeds", "sweep", "target", "sources"):
+      raise UserError(f"config.sweep: there is no key {key} to vary{nearest(key, flatten(config))}")
+    swept[key] = several.split(",")
+  return swept
+
+
+def _exchange(config: ConfigDict, section: str, old: Mapping[str, Any], new: dict[str, Any]) -> None:
+  """Replaces a section by `new`, another one's defaults; what the file changed from `old` is carried, or said."""
+  changed = {key: value for key, value in config[section].to_dict().items() if value != old.get(key) and key != "name"}
+  shared = set(new)
+  if section == "algorithm":
+    shared = algorithms.shared_settings(old["name"], new["name"])
+    if config.report == _report(old["name"]):
+      config.report = _report(new["name"])
+  if lost := [key for key in changed if key not in shared]:
+    log.warning("config.%s.name is now %s: what the file set for %s (%s) does not carry over", section, new["name"],
+                old["name"], ", ".join(f"{key}={changed[key]}" for key in lost))
+  config[section] = new | {key: value for key, value in changed.items() if key in shared}
+
+
+def _reset_role(config: ConfigDict, role: str, given: set[str]) -> None:
+  """Takes back a file's factors of a role that the overrides left without parameters."""
+  plain = {"rate": 1.0, "decay": 1.0, "constant": False}
+  factors = config.optimizer.roles[role]
+  if factors.to_dict() != plain and not any(key.startswith(f"optimizer.roles.{role}.") for key in given):
+    factors.update(plain)
+    log.warning("config.optimizer.roles.%s is reset: this run has no %s", role, role)
 
 
 def check(config: ConfigDict) -> None:
@@ -108,7 +188,7 @@ def check(config: ConfigDict) -> None:
   Raises:
     UserError: with the key and the range.
   """
-  lowest = {"batch_size": 1, "eval_batch_size": 1, "eval_every": 0, "log_every": 1, "steps": 0, "seed": 0,
+  lowest = {"seeds": 1, "batch_size": 1, "eval_batch_size": 1, "eval_every": 0, "log_every": 1, "steps": 0, "seed": 0,
             "target_batch_size": 0}
   for key, least in lowest.items():
     if config[key] < least:
@@ -121,28 +201,116 @@ def check(config: ConfigDict) -> None:
     raise UserError(f"config.report is {config.report!r}: use 'source_val' or 'last'")
 
 
-def _read(path: str) -> ConfigDict:
-  name, _, variant = path.partition(":")
-  file = pathlib.Path(name)
-  if not file.is_file():
-    here = sorted(str(p) for p in file.parent.glob("*.py"))
-    raise UserError(f"no config file {name}{nearest(name, here) if here else f': there is no folder {file.parent}'}")
+def advice(config: ConfigDict, steps: int) -> list[str]:
+  """What a run may not have been meant to do, each in a line with the setting to change.
+
+  Args:
+    config: of the run.
+    steps: its updates.
+
+  Returns:
+    Lines to log, most often none.
+  """
+  lines = []
+  optimizer, name = config.optimizer, config.model.name
+  rate = optimizer.learning_rate * optimizer.roles.trunk.rate
+  if not config.model.weights and name in PUBLISHED and 3 * rate < FROM_SCRATCH.get(optimizer.name, 0):
+    raised = f"config.optimizer.learning_rate={FROM_SCRATCH[optimizer.name]:g}"
+    if optimizer.learning_rate >= FROM_SCRATCH[optimizer.name]:
+      raised = "config.optimizer.roles.trunk.rate=1"
+    lines.append(f"{name} starts from random weights, with a learning rate of {rate:g} that is for fine-tuning: set "
+                 f"config.model.weights=FILE, or {raised}")
+  if "masks" in config.algorithm and optimizer.name == "adam":
+    start = 0.5 if config.algorithm.masks.init == "uniform" else abs(config.algorithm.masks.init_value)
+    rate = optimizer.learning_rate * optimizer.roles.masks.rate
+    if rate * steps < start:  # Adam moves a parameter by about its learning rate a step
+      lines.append(f"a mask logit starts at {start:g} and moves by {rate:g} a step at most: in {steps} steps masks "
+                   "stay as they start; set config.optimizer.roles.masks.rate="
+                   f"{math.ceil(10 * start / (steps * optimizer.learning_rate))}")
+  return lines
+
+
+def _import(path: str) -> types.ModuleType:
+  """The module of a config file."""
+  file = config_files.find(path)
   spec = importlib.util.spec_from_file_location(file.stem, file)
   assert spec and spec.loader
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config(variant or None)
+  return module
 
 
-def variant(name: str | None, known: Mapping[str, Any]) -> Any:
-  """What a config file's variant stands for; `known[""]` is that of none.
+def parse(text: str | None, known: Mapping[str, Any]) -> Any:
+  """Reads the arguments of a config file, the words after its colon.
+
+  Args:
+    text: comma-separated words; None: none.
+    known: argument -> what it can be. A mapping or tuple of words: one of them is given by itself, the first is the
+      default. False: on where the argument's name is given. A number: its default, given as `NAME=VALUE`.
+
+  Returns:
+    The arguments as attributes.
 
   Raises:
-    UserError: there is no such variant.
+    UserError: a word is not known, or not of its argument's type, or two are of one argument.
   """
-  if (name or "") not in known:
-    raise UserError(f"no variant {name!r} of this config{nearest(name or '', [k for k in known if k])}")
-  return known[name or ""]
+  chosen = {name: next(iter(values)) if isinstance(values, Mapping | tuple) else values
+            for name, values in known.items()}
+  given: dict[str, str] = {}
+  for word in filter(None, (text or "").split(",")):
+    name, value = _argument(word, known)
+    if name in given:
+      raise UserError(f"{given[name]!r} and {word!r} are both of the argument {name!r}: give one of them")
+    chosen[name], given[name] = value, word
+  return types.SimpleNamespace(**chosen)
+
+
+def _argument(word: str, known: Mapping[str, Any]) -> tuple[str, Any]:
+  """Name and value of one argument."""
+  key, equals, value = word.partition("=")
+  for name, values in known.items():
+    if isinstance(values, Mapping | tuple):
+      if word in values or (key == name and value in values):
+        return name, value if equals else word
+    elif key == name and isinstance(values, bool) and not equals:
+      return name, True
+    elif key == name and not isinstance(values, bool) and equals:
+      try:
+        return name, type(values)(value)
+      except ValueError as error:
+        raise UserError(f"the argument {word!r} of this config: {value!r} is no {type(values).__name__}") from error
+  raise UserError(f"no argument {word!r} of this config{nearest(word, _words(known))}")
+
+
+def _words(known: Mapping[str, Any]) -> list[str]:
+  words: list[str] = []
+  for name, values in known.items():
+    if isinstance(values, Mapping | tuple):
+      words += filter(None, values)
+    else:
+      words.append(name if isinstance(values, bool) else f"{name}={values}")
+  return words
+
+
+def run_name(path: str, config: ConfigDict) -> str:
+  """What a run's folder is called by default: of one's own images, their folder's name comes behind the config's.
+
+  Args:
+    path: as `load` takes it.
+    config: what it gave.
+  """
+  own = config.data.name == "folder" and config.data.dir
+  return "-".join([config_files.run_name(path), *([pathlib.Path(config.data.dir).resolve().name] if own else [])])
+
+
+def arguments(path: str) -> dict[str, str]:
+  """What can follow the colon of a config, from the file's `ARGUMENTS`: name -> its words, the default first.
+
+  Raises:
+    UserError: there is no such file.
+  """
+  known = getattr(_import(path), "ARGUMENTS", {})
+  return {name: " | ".join(_words({name: values})) for name, values in known.items()}
 
 
 def _value(overrides: Sequence[str], key: str) -> str | None:

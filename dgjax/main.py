@@ -1,6 +1,6 @@
 """The command: one run, or one per target domain, or one per pair of a source and a target.
 
-  python -m dgjax.main --config=configs/NAME.py[:VARIANT] [--workdir=DIR] [--config.KEY=VALUE ...]
+  python -m dgjax.main --config=configs/NAME.py[:ARGUMENTS] [--workdir=DIR] [--config.KEY=VALUE ...]
   python -m dgjax.main --list
 """
 
@@ -21,13 +21,13 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from dgjax import algorithms, config, data, models, parallel, plan
+from dgjax import algorithms, config, config_files, data, models, parallel, plan
 from dgjax.analysis.summary import summary
 from dgjax.data import preparation
 from dgjax.errors import UserError, nearest, printable
 from dgjax.runlog import Formatter
 
-_CONFIG = flags.DEFINE_string("config", None, "configs/NAME.py[:VARIANT]; --config.KEY=VALUE overrides")
+_CONFIG = flags.DEFINE_string("config", None, "NAME[:ARGUMENTS] or FILE.py[:ARGUMENTS]; --config.KEY=VALUE overrides")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
 _LIST = flags.DEFINE_bool("list", False, "print every algorithm, data set and network known, and exit")
 
@@ -81,15 +81,14 @@ def main(argv: list[str]) -> None:
     return
   path, overrides = _CONFIG.value, argv[1:]
   if not path:
-    files = sorted(str(file) for file in pathlib.Path("configs").glob("*.py"))
-    raise UserError(f"--config=FILE is missing{nearest('', files) if files else ''}")
+    raise UserError(f"--config=NAME is missing{nearest('', config_files.names())}")
   settings = config.load(path, overrides)
   parallel.start_processes()
   log_to_stderr()
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
   jax.config.update("jax_compilation_cache_dir", cache)
 
-  workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / pathlib.Path(path.partition(":")[0]).stem)
+  workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings))
   finished = plan.train(settings, workdir, command=plan.command_line(path, overrides))
   if jax.process_index() == 0:
     print(summary(finished))

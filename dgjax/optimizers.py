@@ -1,18 +1,21 @@
 """Optimisers whose learning rates and weight decays are arrays in the state, so that a sweep over them is a vmap."""
 
 import dataclasses
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.core import FrozenDict
 
 from dgjax.errors import UserError, nearest
 
 SCHEDULES = ("constant", "exponential", "inverse")
 OPTIMIZERS = ("adam", "sgd", "rmsprop", "adadelta")
+DECAYED = ("all", "kernels")
+ROLES = ("trunk", "head", "residuals", "masks", "discriminator")
+"""What a parameter can be to a run: the network's stages and the method say which (`algorithms.role`)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,19 +62,18 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Group:
-  """Parameters that share a learning rate and a weight decay.
+class Factors:
+  """How the parameters of one role differ from the others.
 
   Attributes:
-    name: its name in the hyperparameters.
-    pattern: regular expression searched in a parameter's path, such as "masks/layer4".
+    rate: factor on the learning rate.
+    decay: factor on the weight decay.
+    constant: whether the schedule leaves their learning rate alone.
   """
 
-  name: str
-  pattern: str
-  learning_rate: float
-  weight_decay: float
-  schedule: Schedule
+  rate: float = 1.0
+  decay: float = 1.0
+  constant: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,12 @@ class Optimizer:
 
   Attributes:
     name: "adam", "sgd", "rmsprop" or "adadelta".
-    groups: a parameter belongs to the first group whose pattern matches its path.
+    learning_rate: of all parameters, times their role's factor and the schedule's.
+    weight_decay: of all parameters that decay, times their role's factor.
+    schedule: factor on the learning rate by the step.
+    roles: role -> its factors; a role that is not named has factors of 1.
+    role: says the role of the parameter at a path, such as ("masks", "layer4").
+    decayed: "all" parameters, or the "kernels" of convolutions and linear layers alone.
     beta1: of Adam, weight of its old mean.
     momentum: of SGD and RMSProp.
     nesterov: whether SGD's momentum is Nesterov's.
@@ -94,7 +101,12 @@ class Optimizer:
   """
 
   name: str
-  groups: tuple[Group, ...]
+  learning_rate: float
+  weight_decay: float = 0.0
+  schedule: Schedule = Schedule()
+  roles: Mapping[str, Factors] = FrozenDict()
+  role: Callable[[Sequence[str]], str] = lambda path: "trunk"
+  decayed: str = "all"
   beta1: float = 0.9
   momentum: float = 0.9
   nesterov: bool = False
@@ -103,73 +115,94 @@ class Optimizer:
   clip: float = 0.0
 
   def __post_init__(self):
+    object.__setattr__(self, "roles", FrozenDict(self.roles))  # so that an optimiser can be hashed
     if self.name not in OPTIMIZERS:
       raise UserError(f"no optimizer {self.name!r}{nearest(self.name, OPTIMIZERS)}: set optimizer.name")
+    if self.decayed not in DECAYED:
+      raise UserError(f"optimizer.decayed is {self.decayed!r}{nearest(self.decayed, DECAYED)}")
 
   @property
   def steps_per_epoch(self) -> float:
-    """Length of an epoch in steps, as the schedule of the last group, that of all parameters not named, has it."""
-    return self.groups[-1].schedule.steps_per_epoch
+    """Length of an epoch in steps."""
+    return self.schedule.steps_per_epoch
 
-  def hparams(self) -> dict[str, dict[str, float]]:
-    """The swept scalars: for each group a learning rate and a weight decay."""
-    return {"learning_rate": {group.name: group.learning_rate for group in self.groups},
-            "weight_decay": {group.name: group.weight_decay for group in self.groups}}
+  def hparams(self) -> dict[str, Any]:
+    """The swept scalars: learning rate, weight decay, and each role's factors on them."""
+    roles = {role: {"rate": factors.rate, "decay": factors.decay} for role, factors in self.roles.items()}
+    return {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay, "roles": roles}
 
-  def labels(self, params: Any) -> Any:
-    """Names the group of every leaf of `params`."""
-    def label(path, _):
-      name = jax.tree_util.keystr(path, simple=True, separator="/")
-      for group in self.groups:
-        if re.search(group.pattern, name):
-          return group.name
-      raise ValueError(f"parameter {name} belongs to no group")
-    return jax.tree_util.tree_map_with_path(label, params)
-
-  def build(self, hparams: Mapping[str, Mapping[str, jax.Array]], step: jax.Array) -> optax.GradientTransformation:
+  def build(self, hparams: Mapping[str, Any], step: jax.Array) -> optax.GradientTransformation:
     """The transformation of gradients at `step`: its own state holds moments only.
 
     Args:
       hparams: as of `hparams()`, with array scalars for values.
       step: integer scalar, updates done so far.
     """
-    def transform(group: Group) -> optax.GradientTransformation:
-      rate = hparams["learning_rate"][group.name] * group.schedule(step)
-      decayed = optax.add_decayed_weights(hparams["weight_decay"][group.name])
-      clipped = optax.clip(self.clip) if self.clip else optax.identity()
-      return optax.chain(decayed, clipped, self._descend(rate))
+    factor = self.schedule(step)
 
-    return optax.multi_transform({group.name: transform(group) for group in self.groups}, self.labels)
+    def rate(path: Sequence[str]) -> jax.Array:
+      role = self.role(path)
+      own = hparams["learning_rate"]
+      if role not in self.roles:
+        return own * factor
+      own = own * hparams["roles"][role]["rate"]
+      return own if self.roles[role].constant else own * factor
 
-  def _descend(self, rate: jax.Array) -> optax.GradientTransformation:
-    """From gradients to updates."""
+    def weight_decay(path: Sequence[str]) -> jax.Array | None:
+      if self.decayed == "kernels" and path[-1] != "kernel":
+        return None
+      role = self.role(path)
+      own = hparams["weight_decay"]
+      return own * hparams["roles"][role]["decay"] if role in self.roles else own
+
+    def add_weight_decay(path: Sequence[str], grad: jax.Array, param: jax.Array) -> jax.Array:
+      strength = weight_decay(path)
+      return grad if strength is None else grad + strength * param
+
+    decayed = optax.stateless(lambda grads, params: _map_with_path(add_weight_decay, grads, params))
+    clipped = optax.clip(self.clip) if self.clip else optax.identity()
+    descended = optax.stateless(lambda updates, _: _map_with_path(lambda path, x: -rate(path) * x, updates))
+    return optax.chain(decayed, clipped, *self._steps(descended))
+
+  def _steps(self, descended: optax.GradientTransformation) -> tuple[optax.GradientTransformation, ...]:
+    """From gradients to updates; `descended` multiplies by minus the learning rates."""
     momentum = optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
     if self.name == "adam":
-      return optax.chain(optax.scale_by_adam(self.beta1, eps=self.epsilon), optax.scale(-rate))
+      return optax.scale_by_adam(self.beta1, eps=self.epsilon), descended
     if self.name == "rmsprop":
-      return optax.chain(optax.scale_by_rms(self.decay, self.epsilon, initial_scale=1.0, eps_in_sqrt=True),
-                         optax.scale(-rate), momentum)
+      scaled = optax.scale_by_rms(self.decay, self.epsilon, initial_scale=1.0, eps_in_sqrt=True)
+      return scaled, descended, momentum
     if self.name == "adadelta":
-      return optax.chain(optax.scale_by_adadelta(self.decay, self.epsilon), optax.scale(-rate))
-    return optax.chain(momentum, optax.scale(-rate))
+      return optax.scale_by_adadelta(self.decay, self.epsilon), descended
+    return momentum, descended
 
 
-def from_config(config: Any, steps_per_epoch: float) -> Optimizer:
+def _map_with_path(function: Callable[..., jax.Array], *trees: Any) -> Any:
+  """Maps leaves, given their paths as tuples of names."""
+  return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(tuple(key.key for key in path), *leaves),
+                                          *trees)
+
+
+def from_config(config: Any, steps_per_epoch: float, role: Callable[[Sequence[str]], str],
+                known: Iterable[str]) -> Optimizer:
   """Builds the optimiser that `config.optimizer` describes.
 
   Args:
-    config: keys `name`, `learning_rate`, `weight_decay`, `beta1`, `momentum`, `nesterov`, `decay`, `epsilon`, `clip`,
-      `schedule` (fields of `Schedule`), and `groups`: for any name a `pattern`, `learning_rate`, `weight_decay` and
-      `constant` (no schedule).
+    config: keys `name`, `learning_rate`, `weight_decay`, `decayed`, `beta1`, `momentum`, `nesterov`, `decay`,
+      `epsilon`, `clip`, `schedule` (fields of `Schedule`), and `roles`: role -> fields of `Factors`.
     steps_per_epoch: the length of an epoch in steps.
+    role: as of `Optimizer`.
+    known: the roles that the run has.
 
   Raises:
-    UserError: a name is not known.
+    UserError: a name is not known, or a role with factors of its own is none of the run's.
   """
-  schedule = Schedule(**config.schedule, steps_per_epoch=steps_per_epoch)
-  groups = [Group(name=name, pattern=group.pattern, learning_rate=group.learning_rate, weight_decay=group.weight_decay,
-                  schedule=Schedule() if group.constant else schedule) for name, group in config.groups.items()]
-  rest = Group(name="default", pattern="", learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-               schedule=schedule)
-  return Optimizer(name=config.name, groups=(*groups, rest), beta1=config.beta1, momentum=config.momentum,
-                   nesterov=config.nesterov, decay=config.decay, epsilon=config.epsilon, clip=config.clip)
+  known = tuple(known)
+  roles = {name: Factors(**factors) for name, factors in config.roles.items()}
+  for name, factors in roles.items():
+    if name not in known and factors != Factors():
+      raise UserError(f"optimizer.roles.{name}: no parameter of this run is {name}, which has the roles "
+                      f"{', '.join(known)}: leave optimizer.roles.{name} at its defaults")
+  settings = {key: value for key, value in config.items() if key not in ("schedule", "roles")}
+  return Optimizer(**settings, schedule=Schedule(**config.schedule, steps_per_epoch=steps_per_epoch), role=role,
+                   roles={name: factors for name, factors in roles.items() if name in known})

@@ -1,13 +1,13 @@
 """A whole table in one command: every config under every seed, then the table with its standard errors.
 
-  python launch/table.py configs/aggregate_digits.py configs/dmg_digits.py --seeds=3 --workdir=runs/digits \\
+  python launch/table.py configs/digits.py:aggregate configs/digits.py:dmg --seeds=3 --workdir=runs/digits \\
     [--jobs=2] [--format=markdown ...] -- [--config.KEY=VALUE ...]
 
-A config may name a variant, as in `configs/rcl_mnist_mp.py:minf`; where a file comes with several, each has a row. What
-follows `--` goes to every run. Runs are commands of their own, `python -m dgjax.main`, in WORKDIR/CONFIG/SEED;
-`--print` shows them and stops, for a cluster's queue. `--jobs` run at once, each on its share of the cores, or on a GPU
-of its own. What a run says goes to its `log.txt`. On a CPU the number of cores decides the last digits of a run, and so
-its scatter: for the same numbers, give the same `--jobs` on the same cores, or set NPROC to the cores of a run.
+A config may have arguments, as in `configs/rcl_mnist_mp.py:m=inf`; configs of one method have a row each. What follows
+`--` goes to every run. Runs are commands of their own, `python -m dgjax.main`, in WORKDIR/CONFIG/SEED; `--print` shows
+them and stops, for a cluster's queue. `--jobs` run at once, each on its share of the cores, or on a GPU of its own.
+What a run says goes to its `log.txt`. On a CPU the number of cores decides the last digits of a run, and so its
+scatter: for the same numbers, give the same `--jobs` on the same cores, or set NPROC to the cores of a run.
 
 The same command goes on where it was stopped: finished runs are not run again, others resume. SIGTERM or Ctrl-C has the
 running ones save and ends with 75; a second Ctrl-C ends them at once. When a run fails, the others go on; it is named
@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 from local import PREEMPTED, die_with_parent
 
+from dgjax import config, config_files
 from dgjax.analysis import tables
 from dgjax.errors import UserError
 
@@ -58,13 +59,11 @@ def plan(configs: Sequence[str], seeds: int, workdir: pathlib.Path, rest: Sequen
   """
   runs = []
   for seed in range(seeds):
-    for config in configs:
-      path, _, variant = config.partition(":")
-      if not pathlib.Path(path).is_file():
-        raise UserError(f"no config {path}")
-      stem = "-".join(filter(None, [pathlib.Path(path).stem, variant]))
+    for name in configs:
+      config_files.find(name)
+      stem = config_files.run_name(name)
       folder = workdir / stem / str(seed)
-      command = [sys.executable, "-m", "dgjax.main", f"--config={config}", f"--config.seed={seed}", *rest,
+      command = [sys.executable, "-m", "dgjax.main", f"--config={name}", f"--config.seed={seed}", *rest,
                  f"--workdir={folder}"]
       runs.append(Run(f"{stem}, seed {seed}", folder, command))
   if len({run.folder for run in runs}) < len(runs):
@@ -156,7 +155,7 @@ def main(argv: Sequence[str]) -> int:
   """Runs what the command line says, and prints the table."""
   parser = tables.Parser(prog="python launch/table.py", description=__doc__, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("configs", nargs="+", help="FILE.py[:VARIANT]")
+  parser.add_argument("configs", nargs="+", help="FILE.py[:ARGUMENTS] or NAME[:ARGUMENTS]")
   parser.add_argument("--seeds", type=int, default=1, help="how many: 0, 1, ...")
   parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder of all the runs")
   parser.add_argument("--jobs", type=int, default=1, help="runs at once")
@@ -170,7 +169,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     tables.check(options)
     runs = plan(options.configs, options.seeds, options.workdir, argv[cut + 1:])
-    if not options.group_by and len({config.partition(":")[0] for config in options.configs}) < len(options.configs):
+    methods = {config.load(name).algorithm.name for name in options.configs}
+    if not options.group_by and len(methods) < len(options.configs):
       options.group_by = "config"
     if options.print:
       print("\n".join(shlex.join(run.command) for run in runs))

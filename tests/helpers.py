@@ -1,7 +1,6 @@
 """Small pieces that several tests build on."""
 
 import functools
-import pathlib
 
 import flax.linen as nn
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 from dgjax import config
 from dgjax.algorithms import ALGORITHMS
 from dgjax.models.network import Network
-from dgjax.optimizers import Group, Optimizer, Schedule
+from dgjax.optimizers import Optimizer
 
 CLASSES, DOMAINS = 4, 3
 
@@ -86,9 +85,8 @@ def tiny_network(dropout: float = 0.0, classes: int = CLASSES) -> Network:
 
 
 def optimizer(learning_rate: float = 1e-2, name: str = "adam") -> Optimizer:
-  """One group without decay."""
-  group = Group(name="default", pattern="", learning_rate=learning_rate, weight_decay=0.0, schedule=Schedule())
-  return Optimizer(name=name, groups=(group,))
+  """Without decay."""
+  return Optimizer(name=name, learning_rate=learning_rate)
 
 
 def make(name: str, network: Network | None = None, **settings):
@@ -156,7 +154,5 @@ def same(a, b) -> bool:
 
 
 def settings_of(name: str, *overrides: str) -> dict[str, object]:
-  """The flat config of "NAME" or "NAME:VARIANT" in `configs/`, with "KEY=VALUE" overridden."""
-  stem, colon, variant = name.partition(":")
-  path = pathlib.Path(__file__).parents[1] / "configs" / f"{stem}.py{colon}{variant}"
-  return config.flatten(config.load(str(path), [f"--config.{override}" for override in overrides]))
+  """The flat config of "NAME" or "NAME:ARGUMENTS" in `configs/`, with "KEY=VALUE" overridden."""
+  return config.flatten(config.load(name, [f"--config.{override}" for override in overrides]))

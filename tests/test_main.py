@@ -45,7 +45,7 @@ def test_all_targets_are_those_that_can_be_one(name, found):
 
 
 def test_each_source_alone_with_each_target():
-  settings = config.load(str(ROOT / "configs" / "dann_digits.py"), ["--config.sources=each"])
+  settings = config.load("digits:dann", ["--config.sources=each"])
   names = ("plain", "inverted", "colour", "turned")
   found = main.transfers(settings)
   assert len(found) == 12 and {(run.sources, run.target) for run in found} == {
@@ -59,7 +59,7 @@ def test_each_source_alone_with_each_target():
 
 def test_a_source_each_runs_and_the_summary_names_both(tmp_path):
   """A run of each, what is finished is not run again, and a table with a column each."""
-  arguments = [f"--workdir={tmp_path}", "--config=configs/aggregate_digits.py", "--config.steps=2",
+  arguments = [f"--workdir={tmp_path}", "--config=digits:aggregate", "--config.steps=2",
                "--config.batch_size=16", "--config.sources=each", "--config.target=plain"]
   first = run(*arguments)
   assert first.returncode == 0, first.stderr

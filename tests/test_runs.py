@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgjax import config, data, recipes, runs, training
+from dgjax import config, data, runs, training
 from dgjax.data import pipeline, transforms
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
@@ -17,9 +17,9 @@ FIRST, LAST = 2, 4
 
 @pytest.fixture(scope="module")
 def settings():
-  c = recipes.digits(algorithm="dmg")
+  c = config.load("digits:dmg")
   c.update(target=TARGET, sources=",".join(SOURCES), steps=LAST, eval_every=FIRST, batch_size=16, devices=1)
-  c.optimizer.groups.masks = config.group("^masks/", learning_rate=1.0)  # masks that are not all on after four steps
+  c.optimizer.roles.masks.rate = 1.0 / c.optimizer.learning_rate  # masks that are not all on after four steps
   return c
 
 

@@ -241,7 +241,7 @@ def test_images_are_normalised_on_the_device():
 
 
 def adapting(*overrides):
-  return config.load(str(pathlib.Path(DIGITS).with_name("mstn_digits.py")), [
+  return config.load("digits:mstn", [
       "--config.target=turned", "--config.devices=1", "--config.steps=4", "--config.eval_every=2",
       "--config.log_every=1", "--config.batch_size=16", "--config.target_batch_size=8", *overrides])
 

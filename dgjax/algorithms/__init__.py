@@ -1,6 +1,9 @@
 """The methods by name."""
 
 import dataclasses
+import inspect
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dgjax import models, optimizers
@@ -21,8 +24,9 @@ from dgjax.algorithms.rsc import RSC
 from dgjax.algorithms.spectral_decoupling import SpectralDecoupling
 from dgjax.algorithms.wemnet import WEMNet
 from dgjax.errors import UserError, nearest
+from dgjax.models import Network, dynamic
 
-__all__ = ["ALGORITHMS", "Algorithm", "Batch", "TrainState", "adapts", "build", "defaults"]
+__all__ = ["ALGORITHMS", "Algorithm", "Batch", "TrainState", "adapts", "build", "defaults", "roles", "shared_settings"]
 
 # name -> (class, what it is and its paper)
 ALGORITHMS: dict[str, tuple[type[Algorithm], str]] = {
@@ -81,6 +85,48 @@ def defaults(name: str) -> dict[str, Any]:
   return {"name": name, **{field.name: plain(field.default) for field in fields}}
 
 
+def shared_settings(one: str, other: str) -> set[str]:
+  """Settings that mean the same in two methods: those of a class that both derive from.
+
+  `prediction` is not among them: each method has ways to predict of its own.
+
+  Raises:
+    UserError: a name is not known.
+  """
+  def declared(name: str) -> set[tuple[str, type]]:
+    cls = _class(name)
+    first = {field: base for base in cls.__mro__ for field in inspect.get_annotations(base)}  # the furthest base's
+    return {(field, first[field]) for field in defaults(name) if field in first}
+
+  return {field for field, _ in declared(one) & declared(other)} - {"prediction"}
+
+
+def roles(config: Any) -> tuple[str, ...]:
+  """The roles that a run's parameters have, in the order of `optimizers.ROLES`.
+
+  Args:
+    config: sections `algorithm` and `model`.
+
+  Raises:
+    UserError: the method is not known.
+  """
+  found = {"trunk", "head", *_class(config.algorithm.name).roles.values()}
+  if config.model.dynamic != "none":
+    found.add("residuals")
+  return tuple(role for role in optimizers.ROLES if role in found)
+
+
+def _role(cls: type[Algorithm], network: Network, path: Sequence[str]) -> str:
+  """The role of the parameter at a path.
+
+  The head has the network's last stage, its bottleneck, and all that a method trains on features beside these.
+  """
+  entry, *inside = path
+  if dynamic.RESIDUAL in inside:
+    return "residuals"
+  return network.role(inside[0]) if entry == "network" else cls.roles.get(entry, "head")
+
+
 def build(config: Any, *, classes: int, domains: int, steps_per_epoch: float, steps: int = 0) -> Algorithm:
   """Builds the method, its network and its optimiser from a run's config.
 
@@ -102,5 +148,6 @@ def build(config: Any, *, classes: int, domains: int, steps_per_epoch: float, st
       settings[field.name] = dataclasses.replace(field.default, **settings[field.name])
   if cls.needs_domain_network:
     settings["domain_network"] = models.build(config.model, domains, dropout=cls.dropout)
-  return cls(network=models.build(config.model, classes, dropout=cls.dropout), domains=domains, steps=steps,
-             optimizer=optimizers.from_config(config.optimizer, steps_per_epoch), **settings)
+  network = models.build(config.model, classes, dropout=cls.dropout)
+  optimizer = optimizers.from_config(config.optimizer, steps_per_epoch, partial(_role, cls, network), roles(config))
+  return cls(network=network, domains=domains, steps=steps, optimizer=optimizer, **settings)

@@ -31,6 +31,8 @@ class Discriminating(Algorithm):
   hidden: tuple[int, ...] = ()
   norm: bool = False
 
+  roles: ClassVar = {"discriminator": "discriminator"}
+
   @property
   def discriminator(self) -> MLP:
     """Maps features to one logit for each source domain."""

@@ -97,6 +97,7 @@ class Algorithm:
   prediction: str = "default"
 
   swept: ClassVar[tuple[str, ...]] = ()
+  roles: ClassVar[Mapping[str, str]] = {}
   dropout: ClassVar[bool] = True  # whether the network's dropout layers stay on in training
   adapts: ClassVar[bool] = False  # batches are {"source": a batch, "target": {"image": of the unlabelled target}}
   needs_domain_network: ClassVar[bool] = False  # a second network like `network` that tells source domains apart

@@ -125,6 +125,7 @@ class CrossGrad(InputGradient):
   concatenate: bool = False
 
   needs_domain_network: ClassVar[bool] = True
+  roles: ClassVar = {"domain_network": "discriminator"}
   swept: ClassVar[tuple[str, ...]] = (*InputGradient.swept, "domain_alpha", "domain_epsilon")
 
   def init_params(self, key, images):

@@ -45,6 +45,7 @@ class DMG(Algorithm):
   domain_classifier: bool = False
 
   swept: ClassVar = ("overlap_weight", "sparsity_weight")
+  roles: ClassVar = {"masks": "masks"}
   dropout: ClassVar = False  # the masks take its place (dmg.txt, section 4.1)
   validation: ClassVar = "known_greedy"
 

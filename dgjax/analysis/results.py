@@ -14,7 +14,7 @@ from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.reference import Table
 
-FILE = "config"  # to group by: the file and variant that a run's command names
+FILE = "config"  # to group by: the file and arguments that a run's command names
 # Keys in which the runs of one row may differ: what the table is about, and what does not change a run's numbers.
 APART = ("seed", "target", "sources", "data.dir", *FREE)
 
@@ -49,7 +49,7 @@ class Run:
 
   @property
   def file(self) -> str:
-    """The config that the run's command names: "rcl_mnist_mp:minf"; "" if it names none."""
+    """The config that the run's command names: "rcl_mnist_mp:m=inf"; "" if it names none."""
     words = shlex.split(self.results.get("command") or "")
     path = next((word.removeprefix("--config=") for word in words if word.startswith("--config=")), "")
     return pathlib.PurePath(path).name.replace(".py", "", 1)
@@ -230,7 +230,7 @@ def build(
   Args:
     runs: finished runs.
     selection: one of `RULES`.
-    group_by: config keys whose values make rows of their own; "config" for the config's file and variant.
+    group_by: config keys whose values make rows of their own; "config" for the config's file and arguments.
     modes: ways of predicting that make rows of their own; () for all that the runs have; None for one row a method, in
       the way that its config names.
     in_domain: accuracy on the sources' test splits instead of the target (modes as if ()).

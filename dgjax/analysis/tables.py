@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--format", default="text", help=", ".join(FORMATS))
   parser.add_argument("--paper", default="", help="published numbers beside ours, such as dmg:table2")
   parser.add_argument("--group-by", default="", metavar="KEY,...",
-                      help="config keys with a row for every value; config: a row for every file and variant")
+                      help="config keys with a row for every value; config: a row for every file and its arguments")
   parser.add_argument("--modes", default=None, metavar="MODE,...",
                       help="ways of predicting that get rows of their own, such as pred_ens,mask_ens; all: every one")
   parser.add_argument("--in-domain", action="store_true", help="accuracy on the sources' test splits")

@@ -83,7 +83,8 @@ def defaults(name: str) -> dict[str, Any]:
     name; dir ("" where none is needed); cache_dir ("": $DGJAX_CACHE or ~/.cache/dgjax); image_size (pixels);
     augment (one of `transforms.AUGMENTATIONS`); mixing ("pooled" or "balanced"); val_fraction and test_fraction (of
     each domain, where splits are drawn); split_seed (-1: the run's seed); on_error ("raise" or "skip"); threads (that
-    decode and augment); prefetch (batches made ahead); and the settings that its layout in `builders` describes.
+    decode and augment); prefetch (batches made ahead); on_device (whether the images are kept in the device's memory,
+    "auto", "always" or "never"); and the settings that its layout in `builders` describes.
 
   Raises:
     UserError: no such data set.
@@ -91,6 +92,7 @@ def defaults(name: str) -> dict[str, Any]:
   return {
     "name": name, "dir": "", "cache_dir": "", "image_size": 224, "augment": "paper", "mixing": "pooled",
     "val_fraction": 0.1, "test_fraction": 0.2, "split_seed": -1, "on_error": "raise", "threads": 2, "prefetch": 4,
+    "on_device": "auto",
     **find(name).builder.defaults,
   }
 

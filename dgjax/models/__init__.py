@@ -101,4 +101,5 @@ def build(config_model: Mapping[str, Any], num_classes: int, dropout: bool = Tru
     network = network.clone(stages=(*body, head))
   if not (width := config_model["bottleneck"]):
     return network
-  return network.clone(stages=(*body, ("bottleneck", partial(layers.Bottleneck, width)), head), embedding=head[0])
+  return network.clone(stages=(*body, ("bottleneck", partial(layers.Bottleneck, width)), head), embedding=head[0],
+                       head="bottleneck")

@@ -12,7 +12,8 @@ paper's bottlenecks (ResNet-50, -101) have one such convolution each. Basic bloc
 both are dynamic. Stem, 1x1 and downsampling convolutions stay static, as in the paper.
 
 The static kernel keeps its name and everything new is under "dynamic" beside it, such as
-`layer1/0/conv2/dynamic/phi`: `PATTERN` finds it, for a learning rate of its own and for published static weights.
+`layer1/0/conv2/dynamic/phi`: it has the role "residuals" in `config.optimizer.roles`, and published static weights lack
+it.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,9 @@ from dgjax.models import layers
 from dgjax.models.network import Constructor
 
 VARIANTS = ("none", "channel", "subspace", "both")
-PATTERN = "/dynamic/"
+RESIDUAL = "dynamic"
+"""Name of the module that holds a convolution's residual, beside its static kernel."""
+PATTERN = f"/{RESIDUAL}/"
 """Regular expression that finds the parameters of attention branches and the Phi in a path."""
 
 GATES: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -145,7 +148,7 @@ class DynamicConv(nn.Module):
     """
     inputs = h.shape[-1]
     kernel = self.param("kernel", self.kernel_init, (self.side, self.side, inputs, self.features))
-    attention = Attention(self.features, inputs, self.variant, self.k, self.gate, self.kernel_init, name="dynamic")
+    attention = Attention(self.features, inputs, self.variant, self.k, self.gate, self.kernel_init, name=RESIDUAL)
     gain, routing, phi = (x if x is None else x.astype(self.dtype) for x in attention(block_input))
     h, kernel = h.astype(self.dtype), kernel.astype(self.dtype)
     convolve = partial(layers.convolve, strides=self.strides, padding=self.side // 2, dtype=self.dtype)

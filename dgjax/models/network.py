@@ -27,6 +27,7 @@ class Network(nn.Module):
       "conv3/conv/kernel", for penalties on its filters; "" if there is none.
     embedding: name of the stage whose input (batch, units) is the representation that discriminators see; default:
       the last stage.
+    head: name of the stage at which the head begins: what published weights lack. Default: the last stage.
   """
 
   stages: tuple[Stage, ...]
@@ -34,10 +35,12 @@ class Network(nn.Module):
   features: str
   features_kernel: str = ""
   embedding: str = ""
+  head: str = ""
 
   def __post_init__(self):
     self.masked = FrozenDict(self.masked)  # a network can be hashed, as a static argument has to be
     self.embedding = self.embedding or self.names[-1]
+    self.head = self.head or self.names[-1]
     super().__post_init__()
 
   @property
@@ -54,6 +57,10 @@ class Network(nn.Module):
     if name not in self.names:
       raise UserError(f"no stage {name!r} in this network{nearest(name, self.names)}")
     return self.names.index(name)
+
+  def role(self, name: str) -> str:
+    """What stage `name` belongs to, "trunk" or "head"."""
+    return "trunk" if self.index(name) < self.index(self.head) else "head"
 
   def split(self, tree: Mapping[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parts a collection of this network's, by stage: that of the stages before `name`, and that of it and those after.

@@ -8,7 +8,6 @@ from helpers import CLASSES, both, make, optimizer, same, start
 from linear import SGD, linear, softmax
 
 from dgjax.errors import UserError
-from dgjax.optimizers import Group, Schedule
 
 
 def adda(steps=6, **settings):
@@ -40,8 +39,7 @@ def test_the_first_phase_is_erm_on_the_merged_sources():
 
 def test_the_second_phase_trains_an_encoder_against_a_frozen_one():
   """Weight decay moves neither the source encoder nor the classifier, and the moments are fresh."""
-  group = Group(name="default", pattern="", learning_rate=1e-2, weight_decay=0.1, schedule=Schedule())
-  algorithm = dataclasses.replace(adda(), optimizer=dataclasses.replace(optimizer(), groups=(group,)))
+  algorithm = dataclasses.replace(adda(), optimizer=dataclasses.replace(optimizer(), weight_decay=0.1))
   pretrained, _ = run(algorithm, start(algorithm), 3)
   state, _ = run(algorithm, pretrained, 1, first=3)
   assert same(state.extra["source"], {"params": pretrained.params["network"],
@@ -54,7 +52,7 @@ def test_the_second_phase_trains_an_encoder_against_a_frozen_one():
   assert not same(state.batch_stats, pretrained.batch_stats)  # the target's
   later, _ = run(algorithm, state, 2, first=4)
   assert same(later.extra, state.extra) and same(later.params["network"]["fc"], pretrained.params["network"]["fc"])
-  np.testing.assert_allclose(later.hparams["learning_rate"]["default"], 1e-2, rtol=1e-6)
+  np.testing.assert_allclose(later.hparams["learning_rate"], 1e-2, rtol=1e-6)
 
   images = both()["target"]["image"]
   features = algorithm.evaluate(later, images, stop="fc")

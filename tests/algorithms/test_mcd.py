@@ -11,7 +11,7 @@ from linear import Flatten, softmax
 from dgjax.errors import UserError
 from dgjax.losses.moments import moment_distance, moments, official_moment_distance
 from dgjax.models.network import Network
-from dgjax.optimizers import Group, Optimizer, Schedule
+from dgjax.optimizers import Optimizer
 
 
 def deep():
@@ -21,8 +21,7 @@ def deep():
 
 
 def sgd(momentum=0.0, weight_decay=0.0):
-  group = Group(name="default", pattern="", learning_rate=0.1, weight_decay=weight_decay, schedule=Schedule())
-  return Optimizer(name="sgd", groups=(group,), momentum=momentum)
+  return Optimizer(name="sgd", learning_rate=0.1, weight_decay=weight_decay, momentum=momentum)
 
 
 def simple(name="mcd", optimizer=None, **settings):

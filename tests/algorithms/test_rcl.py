@@ -232,8 +232,8 @@ def test_rsc_channel_form_mutes_the_largest_share_of_every_example():
 @pytest.mark.parametrize("step, share", [(0, 0.3), (10 * 4 - 1, 0.3), (10 * 4, 0.5), (1000, 1.0)])
 def test_rsc_original_form_example_by_example(step, share):
   algorithm, state, features, labels = rsc_inputs("original")
-  group = dataclasses.replace(algorithm.optimizer.groups[0], schedule=Schedule(steps_per_epoch=4.0))
-  algorithm = dataclasses.replace(algorithm, optimizer=dataclasses.replace(algorithm.optimizer, groups=(group,)))
+  schedule = Schedule(steps_per_epoch=4.0)
+  algorithm = dataclasses.replace(algorithm, optimizer=dataclasses.replace(algorithm.optimizer, schedule=schedule))
   state = state.replace(step=jnp.int32(step))
   _, weights = sensitivities(state, features, labels)
   x = np.asarray(features, np.float64)

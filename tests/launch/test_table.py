@@ -52,14 +52,14 @@ def wait_for(path, word):
 
 
 def test_the_plan_goes_seed_by_seed(tmp_path):
-  configs = [str(ROOT / "configs" / name) for name in ("dmg_digits.py", "rcl_mnist_mp.py:minf")]
+  configs = [str(ROOT / "configs" / name) for name in ("dmg_digits.py", "rcl_mnist_mp.py:m=inf")]
   runs = table.plan(configs, 2, tmp_path, ["--config.steps=2"])
-  assert [run.name for run in runs] == ["dmg_digits, seed 0", "rcl_mnist_mp-minf, seed 0", "dmg_digits, seed 1",
-                                        "rcl_mnist_mp-minf, seed 1"]
-  assert runs[3].folder == tmp_path / "rcl_mnist_mp-minf" / "1"
+  assert [run.name for run in runs] == ["dmg_digits, seed 0", "rcl_mnist_mp-m=inf, seed 0", "dmg_digits, seed 1",
+                                        "rcl_mnist_mp-m=inf, seed 1"]
+  assert runs[3].folder == tmp_path / "rcl_mnist_mp-m=inf" / "1"
   assert runs[3].command[1:] == ["-m", "dgjax.main", f"--config={configs[1]}", "--config.seed=1", "--config.steps=2",
                                  f"--workdir={runs[3].folder}"]
-  with pytest.raises(UserError, match="no config configs/absent"):
+  with pytest.raises(UserError, match="no config file configs/absent"):
     table.plan(["configs/absent.py"], 1, tmp_path, [])
   with pytest.raises(UserError, match="share their folders"):
     table.plan(configs[:1] * 2, 1, tmp_path, [])
@@ -125,22 +125,22 @@ def command(*arguments):
 
 def test_a_table_of_real_runs_goes_on(tmp_path):
   """Two seeds, standard errors, and the same again without running anything."""
-  arguments = ["configs/aggregate_digits.py", "--seeds=2", f"--workdir={tmp_path}", "--format=markdown", "--commands",
+  arguments = ["digits:aggregate", "--seeds=2", f"--workdir={tmp_path}", "--format=markdown", "--commands",
                "--", "--config.steps=2", "--config.batch_size=8", "--config.target=plain"]
   first = command(*arguments)
   assert first.returncode == 0, first.stderr
   assert "| aggregate | 2 |" in first.stdout and "±" in first.stdout
-  assert "--config.seed=1 --config.steps=2" in first.stdout and "[2/2] aggregate_digits, seed 1 done" in first.stderr
+  assert "--config.seed=1 --config.steps=2" in first.stdout and "[2/2] digits-aggregate, seed 1 done" in first.stderr
   again = command(*arguments)
   assert again.stdout == first.stdout
-  assert "is finished" in (tmp_path / "aggregate_digits" / "0" / "log.txt").read_text()
+  assert "is finished" in (tmp_path / "digits-aggregate" / "0" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("arguments, group_by", [
-    (["rcl_mnist_mp.py", "rcl_mnist_mp.py:minf"], "config"), (["rcl_mnist_mp.py", "rsc_mnist_mp.py"], ""),
-    (["rcl_mnist_mp.py", "rcl_mnist_mp.py:minf", "--group-by=algorithm.margin"], "algorithm.margin"),
+    (["rcl_mnist_mp.py", "rcl_mnist_mp.py:m=inf"], "config"), (["rcl_mnist_mp.py", "rcl_mnist_mp.py:rsc"], ""),
+    (["rcl_mnist_mp.py", "rcl_mnist_mp.py:m=inf", "--group-by=algorithm.margin"], "algorithm.margin"),
 ])
-def test_variants_of_one_file_have_rows_of_their_own(arguments, group_by, tmp_path, monkeypatch):
+def test_configs_of_one_method_have_rows_of_their_own(arguments, group_by, tmp_path, monkeypatch):
   shown = []
   monkeypatch.setattr(table, "Queue", lambda runs, where: types.SimpleNamespace(work=lambda: [0] * len(runs)))
   monkeypatch.setattr(table.tables, "show", lambda folder, options: shown.append(options.group_by))
@@ -149,11 +149,11 @@ def test_variants_of_one_file_have_rows_of_their_own(arguments, group_by, tmp_pa
 
 
 def test_printing_and_mistakes(tmp_path):
-  done = command("configs/dmg_digits.py", "configs/rcl_digits.py", f"--workdir={tmp_path}", "--print", "--",
+  done = command("configs/dmg_digits.py", "configs/digits.py:rcl", f"--workdir={tmp_path}", "--print", "--",
                  "--config.steps=2")
   assert done.returncode == 0 and not list(tmp_path.iterdir())
   assert [shlex.split(line)[3] for line in done.stdout.splitlines()] == ["--config=configs/dmg_digits.py",
-                                                                         "--config=configs/rcl_digits.py"]
+                                                                         "--config=configs/digits.py:rcl"]
   for arguments, text in ((["configs/dmg_digits.py", "--seeds=0"], "--seeds must be at least 1"),
                           (["configs/dmg_digits.py", "--format=word"], "no format 'word'"),
                           (["configs/dmg_digits.py", "--seed=2"], "--seed")):

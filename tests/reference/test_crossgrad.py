@@ -34,8 +34,8 @@ def test_what_the_text_says_of_the_numbers():
 @pytest.mark.parametrize("method, header", [("aggregate", "Baseline"), ("dan", "DAN"), ("labelgrad", "LabelGrad"),
                                             ("crossgrad", "CrossGrad")])
 def test_configs_find_their_rows(method, header):
-  assert crossgrad.TABLES["5-fonts"].find_row(settings_of(f"{method}_fonts")) == ("lenet3", header)
-  assert crossgrad.TABLES["9"].find_row(settings_of(f"{method}_rotated_mnist")) == (
+  assert crossgrad.TABLES["5-fonts"].find_row(settings_of(f"crossgrad_fonts:{method}")) == ("lenet3", header)
+  assert crossgrad.TABLES["9"].find_row(settings_of(f"crossgrad_rotated_mnist:{method}")) == (
     None if method == "aggregate" else ("convnet2", header))
   assert crossgrad.TABLES["5-fonts"].column_of("unseen") == "Test"
   assert crossgrad.TABLES["9"].column_of("M15") == "M15"

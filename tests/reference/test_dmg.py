@@ -67,10 +67,10 @@ def test_own_mask_is_the_best_mask_of_its_domain():
 
 
 @pytest.mark.parametrize("config, row", [
-    ("dmg_pacs", ("ResNet-18", "DMG (Ours)")), ("aggregate_pacs", ("ResNet-18", "Aggregate*")),
-    ("multi_headed_pacs:resnet50", ("ResNet-50", "Multi-Headed")), ("dann_pacs", ("ResNet-18", "DANN [14]")),
-    ("mldg_pacs:alexnet", ("AlexNet", "MLDG [28]")), ("metareg_pacs:alexnet", ("AlexNet", "MetaReg [3]")),
-    ("crossgrad_pacs:resnet50", None), ("aggregate_pacs:sgd", None), ("dmg_digits", None),
+    ("dmg_pacs", ("ResNet-18", "DMG (Ours)")), ("dmg_pacs:aggregate", ("ResNet-18", "Aggregate*")),
+    ("dmg_pacs:multi_headed,resnet50", ("ResNet-50", "Multi-Headed")), ("wemnet_pacs:dann", ("ResNet-18", "DANN [14]")),
+    ("dmg_pacs:mldg,alexnet", ("AlexNet", "MLDG [28]")), ("dmg_pacs:metareg,alexnet", ("AlexNet", "MetaReg [3]")),
+    ("dmg_pacs:crossgrad,resnet50", None), ("dmg_pacs:aggregate,sgd", None), ("dmg_digits", None),
 ])
 def test_configs_find_their_rows(config, row):
   found = settings_of(config)
@@ -79,14 +79,14 @@ def test_configs_find_their_rows(config, row):
 
 def test_sgd_and_ways_of_predicting_have_rows_of_their_own():
   one, inside = reference.find_table("dmg", "1"), reference.find_table("dmg", "5-bottom")
-  assert one.find_row(settings_of("aggregate_domainnet")) == ("ResNet-18", "Aggregate")
-  assert one.find_row(settings_of("aggregate_domainnet", "optimizer.name=sgd")) == ("ResNet-18", "Aggregate-SGD")
+  assert one.find_row(settings_of("dmg_domainnet:aggregate")) == ("ResNet-18", "Aggregate")
+  assert one.find_row(settings_of("dmg_domainnet:aggregate", "optimizer.name=sgd")) == ("ResNet-18", "Aggregate-SGD")
   dmg_alexnet = settings_of("dmg_domainnet:alexnet")
   assert inside.find_row(dmg_alexnet, "pred_ens") == ("AlexNet", "DMG (Pred-Ens)")
   assert inside.find_row(dmg_alexnet, "known") == ("AlexNet", "DMG-KnownDomain")
   assert inside.find_row(dmg_alexnet, "mask_ens") == ("AlexNet", "DMG (Mask-Ens)")
   assert inside.find_row(dmg_alexnet, "prob_ens") is None
-  assert inside.find_row(settings_of("aggregate_domainnet:alexnet"), "known") is None
+  assert inside.find_row(settings_of("dmg_domainnet:aggregate,alexnet"), "known") is None
 
 
 def test_columns_are_found_in_any_spelling():

@@ -62,9 +62,10 @@ def test_swapped_columns_are_found_by_the_domain_that_they_fit():
     ("4", "drt_domainnet", "DRT"), ("2", "drt_domainnet", "MCD+DRT"), ("1", "drt_domainnet", "Subspace Routing"),
     ("2", "drt_domainnet:static", "MCD [25]"), ("1", "drt_domainnet:static", "static"),
     ("1", "drt_domainnet:channel", "Channel Attention"), ("1", "drt_domainnet:both", "Combination"),
-    ("3", "aggregate_digit_five", "Source Only"), ("3", "dann_digit_five", "DANN [8]"),
-    ("3", "adda_digit_five", "ADDA [27]"), ("3", "mcd_digit_five", "MCD [25]"),
-    ("3", "m3sda_digit_five", "M3SDA-beta [22]"), ("3", "drt_digit_five", "DRT"), ("3", "mcd_digit_five:drt", "DRT"),
+    ("3", "drt_digit_five:aggregate", "Source Only"), ("3", "drt_digit_five:dann", "DANN [8]"),
+    ("3", "drt_digit_five:adda", "ADDA [27]"), ("3", "drt_digit_five:mcd", "MCD [25]"),
+    ("3", "drt_digit_five:m3sda", "M3SDA-beta [22]"),
+    ("3", "drt_digit_five", "DRT"), ("3", "drt_digit_five:mcd,subspace", "DRT"),
 ])
 def test_configs_find_their_rows(number, config, header):
   found = settings_of(config)
@@ -78,11 +79,11 @@ def test_what_makes_another_row_is_told_apart():
   assert two.find_row(trained_again, "max_logit") is None
   assert four.find_row(settings_of("drt_domainnet"), "pred_ens") == ("resnet101", "DRT")
   assert two.find_row(settings_of("drt_domainnet:channel"), "max_logit") is None
-  for fewer in (settings_of("drt_domainnet:k2"), settings_of("drt_domainnet", "model.dynamic_k=8")):
+  for fewer in (settings_of("drt_domainnet:k=2"), settings_of("drt_domainnet", "model.dynamic_k=8")):
     assert two.find_row(fewer, "max_logit") is None
-  sources = settings_of("aggregate_digit_five:drt", "model.name=resnet101")
+  sources = settings_of("drt_digit_five:aggregate,subspace", "model.name=resnet101")
   assert two.find_row(sources) == ("resnet101", "Source Only + DRT") and drt.TABLES["3"].find_row(sources) is None
-  assert two.find_row(settings_of("m3sda_digit_five:drt", "model.name=resnet101"), "prob_ens") == (
+  assert two.find_row(settings_of("drt_digit_five:m3sda,subspace", "model.name=resnet101"), "prob_ens") == (
     "resnet101", "M3SDA-beta+DRT")
 
 

@@ -51,10 +51,12 @@ def test_the_domain_error_is_lower_without_the_domains_part():
 
 
 @pytest.mark.parametrize("number, config, header", [
-    ("1", "dann_office31", "DANN [2]"), ("1", "mstn_office31", "MSTN* [7]"), ("1", "wemnet_office31", "WEMNet"),
-    ("1", "wemnet_office31:mstn", "WEMNet+"), ("1", "wemnet_office31:dim", None), ("1", "wemnet_office31:small", None),
-    ("2", "wemnet_visda:mstn", "WEMNet+"), ("3", "dann_office31", "neither"), ("3", "wemnet_office31", "DIM, SEM"),
-    ("3", "wemnet_office31:dim", "DIM"), ("3", "wemnet_office31:sem", "SEM"), ("3", "wemnet_office31:mstn", None),
+    ("1", "wemnet_office31:dann", "DANN [2]"), ("1", "wemnet_office31:mstn", "MSTN* [7]"),
+    ("1", "wemnet_office31", "WEMNet"), ("1", "wemnet_office31:wemnet_mstn", "WEMNet+"),
+    ("1", "wemnet_office31:wemnet_dim", None), ("1", "wemnet_office31:small", None),
+    ("2", "wemnet_visda:wemnet_mstn", "WEMNet+"), ("3", "wemnet_office31:dann", "neither"),
+    ("3", "wemnet_office31", "DIM, SEM"), ("3", "wemnet_office31:wemnet_dim", "DIM"),
+    ("3", "wemnet_office31:wemnet_sem", "SEM"), ("3", "wemnet_office31:wemnet_mstn", None),
 ])
 def test_configs_find_their_rows(number, config, header):
   row = wemnet.TABLES[number].find_row(settings_of(config))
@@ -62,7 +64,7 @@ def test_configs_find_their_rows(number, config, header):
 
 
 def test_source_only_is_named_by_the_network():
-  found = settings_of("dann_visda", "algorithm.name=aggregate")
+  found = settings_of("wemnet_visda:dann", "algorithm.name=aggregate")
   assert wemnet.TABLES["2"].find_row(found) == (VISDA, "ResNet-101 [11]")
 
 

@@ -20,7 +20,8 @@ log = logging.getLogger("dgjax")
 SWEEP = "--config.sweep."
 SECTIONS = {"algorithm": algorithms.defaults, "model": models.defaults, "data": data.defaults}
 # Keys that do not change a run's numbers: a resumed run may have other values.
-FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "grouping", "data.on_device", "data.dir", "data.cache_dir", "data.threads", "data.prefetch")
+FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "grouping", "data.on_device", "data.dir",
+        "data.cache_dir", "data.threads", "data.prefetch")
 
 PUBLISHED = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101")  # networks that there are weights for
 FROM_SCRATCH = {"adam": 1e-3, "sgd": 1e-2}  # learning rates below a third of these are for fine-tuning

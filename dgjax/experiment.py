@@ -22,7 +22,7 @@ from dgjax.evaluation.evaluator import Counts, Measured, Split
 from dgjax.parallel import Devices
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
   """The parts of a run. Training, opening a finished run, benchmarks and notebooks all get them from here.
 

@@ -62,7 +62,7 @@ def _unswept(algorithm: Algorithm) -> tuple[Any, ...]:
       "optimizer": dataclasses.replace(optimizer, learning_rate=0.0, weight_decay=0.0, roles={})}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Group:
   """Experiments that are computed together.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgjax.algorithms import Algorithm, TrainState
+from dgjax.config import FREE, flatten
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.evaluator import Measured, Split, count
 from dgjax.experiment import Experiment, kept
@@ -42,24 +44,15 @@ def alike(experiments: Sequence[Experiment]) -> list[list[int]]:
 
 
 def _shape(experiment: Experiment) -> tuple[Any, ...]:
-  """All that a program is compiled from; what is swept is in the state."""
-  config, splits = experiment.config, experiment.dataset.splits
-  keys = ("batch_size", "target_batch_size", "eval_batch_size", "eval_every", "early_stop", "report")
-  data = ("image_size", "augment", "on_device")
-  return (_unswept(experiment.algorithm), experiment.devices, experiment.steps, experiment.steps_per_epoch,
-          experiment.sources, experiment.target, experiment.dataset.classes, experiment.dataset.mean,
-          experiment.dataset.std, [splits[domain] for domain in (*experiment.sources, experiment.target)],
-          [config[key] for key in keys], [config.data[key] for key in data], config.model.weights)
-
-
-def _unswept(algorithm: Algorithm) -> tuple[Any, ...]:
-  """A method without the values that are arrays in its state."""
-  optimizer = algorithm.optimizer
-  roles = {role: factors.constant for role, factors in optimizer.roles.items()}
-  fields = {field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)
-            if field.name not in algorithm.scalars}
-  return type(algorithm), roles, fields | {
-      "optimizer": dataclasses.replace(optimizer, learning_rate=0.0, weight_decay=0.0, roles={})}
+  """All that a program is compiled from; what is swept is an array in the state."""
+  swept = {"optimizer.learning_rate", "optimizer.weight_decay", *(f"algorithm.{name}" for name in
+                                                                  experiment.algorithm.scalars)}
+  factors = re.compile(r"optimizer\.roles\.\w+\.(rate|decay)")
+  settings = {key: value for key, value in flatten(experiment.config).items()
+              if key not in (*FREE, *swept, "seed") and not factors.fullmatch(key)}
+  data, domains = experiment.dataset, (*experiment.sources, experiment.target)
+  return (settings, domains, data.classes, data.groups and len(data.groups), data.mean, data.std,
+          [data.splits[domain] for domain in domains])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

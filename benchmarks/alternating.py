@@ -1,7 +1,7 @@
 """Two methods' training steps and evaluations, timed in turn in one process.
 
-The functions are the training loop's own: `Experiment.update` with the state donated, and the evaluator's counter in
-the mode that the target is scored in. Calls alternate, and the order within a pair alternates too, so that whatever
+The functions are the training loop's own: a method's update with the state donated, and the evaluator's count of
+right predictions in the mode that the target is scored in. Calls alternate, and the order within a pair alternates too, so that whatever
 else the machine does falls on both; a ratio is the median of the pairs' ratios.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from dgjax import models, ops
 from dgjax.data.dataset import Dataset
+from dgjax.evaluation.evaluator import count
 from dgjax.experiment import Experiment
 
 
@@ -53,15 +54,20 @@ def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callab
   placed, scored = experiment.devices.put(batch), images(c.eval_batch_size, c.data.image_size, classes, domains)
   state = experiment.first_state()
   # Compiled now, since the backend may be another one at the first call.
-  compiled = experiment.update(0).lower(state, placed).compile()
+  update = experiment.devices.compile(
+      lambda state, batch, _: experiment.algorithm.update(state, experiment.normalise(batch)), updates=True)
+  score = experiment.devices.compile(
+      lambda state, batch: count(experiment.algorithm, state, experiment.normalise(batch), known=False)[
+          experiment.algorithm.prediction])
+  compiled = update.lower(state, placed, None).compile()
 
   def step() -> Any:
     nonlocal state
-    state, metrics = compiled(state, placed)
+    state, metrics = compiled(state, placed, None)
     return jax.block_until_ready((state, metrics))
 
   def evaluate() -> Any:
-    return experiment.evaluator.count(state, [scored], modes=[experiment.algorithm.prediction])
+    return jax.block_until_ready(score(state, scored))
 
   return step, evaluate
 

@@ -2,7 +2,7 @@
 
   python benchmarks/memory.py [--images 300 6000] [--steps 1000]
 
-For each size a folder of JPEG files is made and a fresh process trains on it through `training.train`: preparation,
+For each size a folder of JPEG files is made and a fresh process trains on it through `plan.train`: preparation,
 input pipeline, update, evaluation, checkpoints and records. If images were held, 6,000 of them would show as 70 MB
 decoded and as 35 MB encoded; if batches were, 1,000 steps would show as 190 MB. The table gives the resident memory
 of the process. Compilation leaves some that is returned in the first hundred steps, and an update's scratch memory
@@ -50,7 +50,7 @@ def train(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[int, in
   import jax
   import psutil
 
-  from dgjax import config, data, training
+  from dgjax import config, data, plan, training
   from dgjax.recorder import Recorder
 
   samples, process = [], psutil.Process()
@@ -76,7 +76,7 @@ def train(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[int, in
   training.Recorder = Watched  # type: ignore[misc]
   if flags.held:
     tracemalloc.start()
-  training.train(c, folder / "run")
+  plan.train(c, folder / "run")
   return samples
 
 

@@ -23,7 +23,7 @@ import os, signal, sys
 if cores := os.environ.get("CORES"):
   os.sched_setaffinity(0, map(int, cores.split(",")))
 from dgjax import main, training
-from dgjax.evaluation.evaluator import Evaluator
+from dgjax.group import Group
 
 point, step, number = sys.argv.pop(1).split(":")
 step, number = int(step), int(number)
@@ -44,11 +44,11 @@ elif point == "save":
       stop()
   training.Checkpoints.save = save
 elif point == "evaluation":
-  original = Evaluator.scores
-  def scores(self, *args):
+  original = Group.evaluate
+  def evaluate(self, *args):
     stop()
     return original(self, *args)
-  Evaluator.scores = scores
+  Group.evaluate = evaluate
 main.console()
 """
 

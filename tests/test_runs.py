@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgjax import config, data, runs, training
+from dgjax import config, data, plan, runs
 from dgjax.data import pipeline, transforms
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
@@ -30,7 +30,7 @@ def folder(settings, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:  # the first evaluation is the best, whatever it finds
     patch.setattr(selection, "update", lambda chosen, step, val, target: update(
         chosen, step, dict.fromkeys(val, 1 / step), target))
-    training.train(settings, path)
+    plan.train(settings, path)
   return path
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 from helpers import same, tiny_network
 
-from dgjax import config, data, experiment, models, ops, runs, training
+from dgjax import config, data, experiment, models, ops, plan, runs
 from dgjax.analysis import figures
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
-from dgjax.evaluation.evaluator import Evaluator
 from dgjax.experiment import Experiment
+from dgjax.group import Group
+from dgjax.preemption import Preempted
 from dgjax.recorder import read_lines
 
 DIGITS = str(pathlib.Path(__file__).parents[1] / "configs" / "dmg_digits.py")
@@ -31,13 +33,18 @@ def settings(*overrides):
                               "--config.eval_every=3", "--config.log_every=2", "--config.batch_size=16", *overrides])
 
 
+def train(config, folder, command=""):
+  """Trains the one run that a config stands for."""
+  return plan.train(config, folder, command=lambda planned: command)[0]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   """A finished run of DMG: its folder and results."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
     folder = tmp_path_factory.mktemp("run")
-    return folder, training.train(settings(), folder, command="the command")
+    return folder, train(settings(), folder, "the command")
 
 
 def test_the_run_folder(finished):
@@ -77,18 +84,18 @@ def test_results(finished):
 def test_a_finished_run_is_not_run_again(finished, monkeypatch):
   folder, results = finished
   monkeypatch.setattr(data, "load", None)
-  assert training.train(settings(), folder) == results
+  assert train(settings(), folder) == results
 
 
 def test_another_config_in_the_same_folder_is_refused(finished):
   folder, _ = finished
   with pytest.raises(UserError, match=r"another config \(algorithm\.overlap_weight: 0\.1 -> 1\.0; seed: 0 -> 1\)"):
-    training.train(settings("--config.seed=1", "--config.algorithm.overlap_weight=1"), folder)
+    train(settings("--config.seed=1", "--config.algorithm.overlap_weight=1"), folder)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
   with pytest.raises(UserError, match=r"train/\w+ is (nan|inf) at step \d+; the newest checkpoint is that of step"):
-    training.train(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1", "--config.log_every=100"),
+    train(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1", "--config.log_every=100"),
               tmp_path)
   good = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
   steps = [line["step"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line]
@@ -116,7 +123,7 @@ def test_published_weights_go_below_a_bottleneck(tmp_path):
 
 def test_report_of_the_last_step_and_a_method_without_masks(tmp_path):
   c = settings("--config.algorithm.name=aggregate", "--config.report=last", "--config.steps=4", "--config.eval_every=2")
-  results = training.train(c, tmp_path)
+  results = train(c, tmp_path)
   assert results["report"] == {"rule": "last", "step": 4} and results["method"] == "aggregate"
   assert "mask_matrix" not in results and "overlap" not in results and not (tmp_path / "masks.npz").exists()
   assert set(results["accuracy"]) == {"default"}
@@ -124,50 +131,49 @@ def test_report_of_the_last_step_and_a_method_without_masks(tmp_path):
 
 def test_training_ends_early_where_validation_is_good_enough(tmp_path):
   c = settings("--config.algorithm.name=aggregate", "--config.early_stop=0.01")
-  results = training.train(c, tmp_path)
+  results = train(c, tmp_path)
   assert results["step"] == 3 and results["selection"]["last"]["source_accuracy"] >= 0.01
   (tmp_path / "results.json").unlink()  # as if it had been killed between the last save and the report
-  again = training.train(c, tmp_path)
+  again = train(c, tmp_path)
   assert {**again, "seconds": 0} == {**results, "seconds": 0}
-  assert not training.reached({"last": {"step": 3, "source_accuracy": 0.94}}, 3, 0.95)
-  assert not training.reached({"last": {"step": 3, "source_accuracy": 0.99}}, 3, 0.0)
 
 
 def test_the_best_checkpoint_stays_where_its_evaluation_was_stopped(tmp_path, monkeypatch):
   accuracies = {2: 0.9, 4: 0.8, 6: 0.7}
   stops = [2]  # the evaluation that is stopped once; the restart finds out that it was the best
 
-  def scores(evaluator, state, pause):
-    step = int(state.step)
+  def evaluate(group, states, pause):
+    step = int(states[0].step)
     if step in stops:
       stops.remove(step)
-      raise training.Preempted
-    return dict.fromkeys(("inverted", "colour", "turned"), accuracies[step]), 0.5
+      raise Preempted
+    val = dict.fromkeys(("inverted", "colour", "turned"), accuracies[step])
+    return [types.SimpleNamespace(val=val, test=0.5, lines=dict, report=dict)]
 
-  monkeypatch.setattr(Evaluator, "scores", scores)
-  with pytest.raises(training.Preempted):
-    training.train(settings("--config.eval_every=2"), tmp_path)
-  results = training.train(settings("--config.eval_every=2"), tmp_path)
+  monkeypatch.setattr(Group, "evaluate", evaluate)
+  with pytest.raises(Preempted):
+    train(settings("--config.eval_every=2"), tmp_path)
+  results = train(settings("--config.eval_every=2"), tmp_path)
   assert results["report"] == {"rule": "source_val", "step": 2}
   assert int(runs.load(tmp_path).state.step) == 2 and int(runs.load(tmp_path, "last").state.step) == 6
 
 
 def test_a_checkpoint_of_another_arithmetic_is_noted(tmp_path, monkeypatch, caplog):
   def stop(*_):
-    raise training.Preempted
+    raise Preempted
 
   with monkeypatch.context() as patch:
     patch.setattr(Experiment, "evaluates", stop)  # at the top of the loop: nothing was trained yet
-    with pytest.raises(training.Preempted):
-      training.train(settings(), tmp_path)
+    with pytest.raises(Preempted):
+      train(settings(), tmp_path)
   monkeypatch.setattr(Experiment, "evaluates", stop)
-  with pytest.raises(training.Preempted), caplog.at_level("WARNING", "dgjax"):
-    training.train(settings(), tmp_path)
+  with pytest.raises(Preempted), caplog.at_level("WARNING", "dgjax"):
+    train(settings(), tmp_path)
   assert "Resuming" not in caplog.text
   monkeypatch.setattr(ops, "backend", lambda: "another")
   monkeypatch.setenv("NPROC", "77")
-  with pytest.raises(training.Preempted), caplog.at_level("WARNING", "dgjax"):
-    training.train(settings(), tmp_path)
+  with pytest.raises(Preempted), caplog.at_level("WARNING", "dgjax"):
+    train(settings(), tmp_path)
   assert "-> 'another'" in caplog.text and "-> 77" in caplog.text
 
 
@@ -177,7 +183,7 @@ def test_a_checkpoint_of_another_arithmetic_is_noted(tmp_path, monkeypatch, capl
     ("--config.sources=inverted,plain", "config.sources names 'plain', which is the target")])
 def test_wrong_domains_are_named(tmp_path, override, message):
   with pytest.raises(UserError, match=message):
-    training.train(settings(override), tmp_path)
+    train(settings(override), tmp_path)
 
 
 def test_chosen_sources_stay_in_the_data_sets_order(tmp_path):
@@ -191,7 +197,7 @@ FONTS = ("--config.data.name=fonts", "--config.data.characters=AB", "--config.da
 
 def test_a_data_set_of_many_domains(tmp_path):
   """Fonts stand in for the source domains in training; validation fonts are new, and predicted as such."""
-  results = training.train(settings(*FONTS), tmp_path)
+  results = train(settings(*FONTS), tmp_path)
   assert (results["sources"], results["target"]) == (["seen"], "unseen") and len(results["groups"]) == 14
   with np.load(tmp_path / "masks.npz") as masks:
     assert masks["fc"].shape == (14, 16)  # a mask a font
@@ -210,9 +216,9 @@ def test_a_data_set_of_many_domains(tmp_path):
 
 def test_domains_that_cannot_be_what_they_are_asked_to(tmp_path):
   with pytest.raises(UserError, match=r"config\.target is 'seen', which fonts has for another use: use unseen"):
-    training.train(settings(*FONTS, "--config.target=seen"), tmp_path)
+    train(settings(*FONTS, "--config.target=seen"), tmp_path)
   with pytest.raises(UserError, match=r"config\.sources is 'unseen', which fonts has for another use: use seen"):
-    training.train(settings(*FONTS, "--config.sources=unseen"), tmp_path / "other")
+    train(settings(*FONTS, "--config.sources=unseen"), tmp_path / "other")
 
 
 def test_the_shape_of_a_prepared_batch():
@@ -252,7 +258,7 @@ def adapted(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
     folder = tmp_path_factory.mktemp("adapted")
-    return folder, training.train(adapting(), folder)
+    return folder, train(adapting(), folder)
 
 
 def losses(folder):
@@ -292,7 +298,7 @@ def test_the_targets_labels_change_no_loss(adapted, tmp_path, monkeypatch):
 
   monkeypatch.setattr(data, "load", load)
   folder, results = adapted
-  changed = training.train(adapting(), tmp_path)
+  changed = train(adapting(), tmp_path)
   assert losses(tmp_path) == losses(folder) and changed["selection"] == results["selection"]
 
 
@@ -300,14 +306,14 @@ def test_a_run_that_adapts_goes_on_where_it_stopped(adapted, tmp_path, monkeypat
   folder, results = adapted
 
   def stop(*_):
-    raise training.Preempted
+    raise Preempted
 
   with monkeypatch.context() as patch:
-    patch.setattr(training, "reached", lambda selection, step, threshold: step == 3 and stop())
-    with pytest.raises(training.Preempted):
-      training.train(adapting(), tmp_path)
+    patch.setattr(Group, "until", lambda group, step, every: stop() if step == 3 else step + 1)
+    with pytest.raises(Preempted):
+      train(adapting(), tmp_path)
   assert len(losses(tmp_path)) == 3
-  assert training.train(adapting(), tmp_path)["selection"] == results["selection"]
+  assert train(adapting(), tmp_path)["selection"] == results["selection"]
   assert losses(tmp_path) == losses(folder)
 
 
@@ -319,4 +325,4 @@ def test_the_rule_that_is_reported_follows_the_method():
 
 def test_a_target_batch_that_does_not_divide(tmp_path):
   with pytest.raises(UserError, match="target_batch_size 9 does not divide among 2 devices: use 8 or 10"):
-    training.train(adapting("--config.target_batch_size=9", "--config.devices=2"), tmp_path)
+    train(adapting("--config.target_batch_size=9", "--config.devices=2"), tmp_path)

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from dgjax import config, training
+from dgjax import config, plan
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 LAUNCHER = REPOSITORY / "launch" / "local.py"
@@ -144,7 +144,7 @@ def one_process(workdir, *overrides):
   settings = config.load("configs/dmg_digits.py", [*OVERRIDES, "--config.devices=2", *overrides])
   jax.config.update("jax_disable_most_optimizations", True)  # compiles sooner
   try:
-    return training.train(settings, workdir)
+    return plan.train(settings, workdir)[0]
   finally:
     jax.config.update("jax_disable_most_optimizations", False)
 

@@ -6,9 +6,10 @@ import io
 import math
 import threading
 import warnings
+from typing import cast
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 # Pillow warns of damaged metadata and of large pictures; neither says which file, and large ones are shrunk here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -20,7 +21,7 @@ FOREIGN = (".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".he
            ".orf", ".pcx", ".psd", ".raf", ".rw2", ".svg", ".tga", ".wdp")
 # A picture of more pixels (4096 x 4096) is decoded at a half, a quarter ... of its sides, until it has no more.
 MOST_PIXELS = 1 << 24
-# What is decoded from more than 8 bits must reach this level: 16-bit files that hold 12-bit values or less do not.
+# What is decoded from more than 8 bits must rise above this: 16-bit files that hold 12-bit values or less do not.
 DARK = 16
 
 TURNS = {
@@ -73,9 +74,8 @@ def unreadable(encoded: bytes) -> str:
 
 def _decode(encoded: bytes, channels: int, draft: int) -> Image.Image:
   """Decodes as `decode` does; a JPEG of more than `draft` pixels is reconstructed at a fraction of its size."""
-  image: Image.Image = Image.open(io.BytesIO(encoded))
-  # Of colours of 16 bits Pillow keeps the high bytes; told before loading, which clears the tiles
-  cut = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+  opened = Image.open(io.BytesIO(encoded))
+  cut, image = _cut(opened, encoded), cast(Image.Image, opened)
   pixels = image.width * image.height
   if pixels > draft:
     shrink = _fraction(pixels, draft)
@@ -94,10 +94,20 @@ def _decode(encoded: bytes, channels: int, draft: int) -> Image.Image:
     if turn is not None:
       image = image.transpose(turn)
     image = _with_mode(image, channels)
-  if cut and np.asarray(image).max() < DARK:
+  if cut and np.asarray(image).max() <= DARK:
     raise ValueError(f"its 16-bit values are all below {DARK << 8} of 65535, which is almost black: "
                      "save it with 8 bits, or scaled")
   return image
+
+
+def _cut(image: ImageFile.ImageFile, encoded: bytes) -> bool:
+  """Returns whether Pillow keeps but the high bytes of 16-bit colours; asked before loading, which clears the tiles."""
+  if image.format == "JPEG2000":
+    sizes = encoded.find(b"\xff\x4f\xff\x51")  # the codestream's first two markers; the depth is 42 bytes on
+    return len(encoded) > sizes + 42 and sizes >= 0 and encoded[sizes + 42] & 0x7F == 15
+  if image.format == "PPM":
+    return any(isinstance(tile.args, tuple) and tile.args[1] > 255 for tile in image.tile)  # (mode, white)
+  return any(";16" in str(tile.args) for tile in image.tile)
 
 
 def _fraction(pixels: int, most: int) -> int:
@@ -126,13 +136,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
   """
   values, white = np.asarray(image), _white(image)
   if white is None:
-    raise ValueError(f"its 32-bit integers are from {values.min()} to {values.max()}, and it does not say which one is "
+    raise ValueError(f"its integers are from {values.min()} to {values.max()}, and it does not say which one is "
                      "white: save it with 8 or 16 bits")
   low, high = values.min(), values.max()
   if not (low >= 0 and high <= white):  # also where there is a NaN
     raise ValueError(f"its values are from {low} to {high}, not from 0 to {white:g}: save it with 8 bits, or scaled")
   scaled = (values >> 8 if white == 65535 else values * (255.0 / white) + 0.5).astype(np.uint8)
-  if high > 0 and scaled.max() < DARK:
+  if high > 0 and scaled.max() <= DARK:
     raise ValueError(f"its values end at {high} where {white:g} is white, which is almost black: "
                      "save it with 8 bits, or scaled")
   return Image.fromarray(scaled)

@@ -286,7 +286,7 @@ def check_splits(dataset: Dataset, sources: Sequence[str], target: str, adapts: 
     examples = dataset.splits[target][dataset.adaptation_split(target)]
     parts.append(("target_batch_size", target_batch_size, examples, f"of the target {target!r}"))
   for key, size, examples, what in parts:
-    if size > examples:
+    if examples and size > examples:
       raise UserError(f"config.{key} is {size}, and there are {examples} images {what}: use at most {examples}")
 
 

@@ -44,7 +44,7 @@ class Blended(Form):
     Args:
       digits: MNIST.
       folder: of photographs, or "".
-      problem: raises a UserError, or notes what is left out: of a file's name, what is wrong with it, and advice.
+      problem: raises a UserError, or notes what is left out: of a file's path, what is wrong with it, and advice.
     """
     super().__init__()
     self.digits, self._problem = digits, problem
@@ -93,7 +93,7 @@ class Blended(Form):
     return found
 
   def _unreadable(self, path: Path, reason: str) -> None:
-    self._problem(path.name, f"cannot read photograph {path} ({reason})", "replace or remove the file")
+    self._problem(str(path), f"cannot read photograph {path} ({reason})", "replace or remove the file")
 
   def _read(self, path: Path) -> np.ndarray | None:
     """Reads a photograph, at most `LONGEST` pixels long; None where it is left out."""
@@ -104,7 +104,7 @@ class Blended(Form):
       return None
     small.thumbnail((LONGEST, LONGEST))
     if min(small.size) < mnist.SIDE:
-      self._problem(path.name, f"photograph {path} is smaller than {mnist.SIDE} x {mnist.SIDE} pixels",
+      self._problem(str(path), f"photograph {path} is smaller than {mnist.SIDE} x {mnist.SIDE} pixels",
                     "remove the file")
       return None
     return np.asarray(small)

@@ -130,7 +130,10 @@ class DigitFive(base.RootedLayout):
 
   def where(self, example: base.Example) -> str:
     """Returns the file, or the number and the file it is in."""
-    domain, part, number = example.name.split("/")
+    domain, *parts = example.name.split("/")
+    if domain not in self.forms:
+      return example.name  # a photograph's path
+    part, number = parts
     return self.forms[domain].name(part, int(number))
 
   def release(self, store: str) -> None:

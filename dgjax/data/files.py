@@ -219,15 +219,20 @@ def _folders_or_none(place: Path) -> list[str]:
 
 
 def normal(name: str) -> str:
-  """Returns a name in Unicode's normal form C: systems write the same letters as one code point or as two."""
-  return unicodedata.normalize("NFC", name)
+  """Returns a name as it is shown and compared.
+
+  It is in Unicode's normal form C, as systems write the same letters as one code point or as two. Bytes that are not
+  UTF-8, which some systems have in names, are written as backslash, x and two digits.
+  """
+  visible = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+  return unicodedata.normalize("NFC", visible)
 
 
 def by_normal_name(folder: Path, names: Sequence[str]) -> dict[str, str]:
-  """Returns names in normal form C -> as they are in a folder.
+  """Returns `normal` names -> the names as they are in a folder.
 
   Raises:
-    UserError: two names differ in nothing but the form.
+    UserError: two names differ in nothing but Unicode's normal form.
   """
   found: dict[str, str] = {}
   for name in names:
@@ -245,7 +250,8 @@ def spelt(folder: Path, name: str) -> str | None:
     name: as a list has it.
   """
   slashes = name.replace("\\", "/")
-  for spelling in dict.fromkeys((name, slashes, normal(slashes), unicodedata.normalize("NFD", slashes))):
+  forms = (unicodedata.normalize(form, slashes) for form in ("NFC", "NFD"))
+  for spelling in dict.fromkeys((name, slashes, *forms)):
     if os.path.lexists(folder / spelling):
       return spelling
   return None

@@ -33,7 +33,8 @@ class Lists(base.RootedLayout):
   def __init__(self, config: Any):
     super().__init__(config)
     self.folder = self._lists_folder()
-    self.domains = tuple(domain for domain in self._domains_in(self.folder) if self._complete(domain))
+    self._written = files.by_normal_name(self.folder, self._domains_in(self.folder))  # domain -> as in lists' names
+    self.domains = tuple(domain for domain in self._written if self._complete(domain))
     if not self.domains:
       raise UserError(f"no domain in {self.folder} has all its lists ({', '.join(self.lists.values())}): complete them")
     self.root = self._start()
@@ -57,15 +58,15 @@ class Lists(base.RootedLayout):
       "to draw splits without them")
 
   def _domains_in(self, folder: Path) -> list[str]:
-    """Returns the domains that a folder has a first list of, sorted."""
+    """Returns the domains that a folder has a first list of, as written there, sorted."""
     prefix, suffix = next(iter(self.lists.values())).split("{}")
     found = files.listing(folder)
     names = [*(entry.name for entry in found.files), *(name for name, _ in found.faults)]
-    return sorted(files.normal(name[len(prefix) : len(name) - len(suffix)]) for name in names
+    return sorted(name[len(prefix) : len(name) - len(suffix)] for name in names
                   if name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix + suffix))
 
   def _list(self, domain: str, split: str) -> Path:
-    name = self.lists[split].format(domain)
+    name = self.lists[split].format(self._written[domain])
     return self.folder / (files.spelt(self.folder, name) or name)
 
   def _complete(self, domain: str) -> bool:

@@ -19,6 +19,7 @@ log = logging.getLogger("dgjax")
 
 SWEEP = "--config.sweep."
 SECTIONS = {"algorithm": algorithms.defaults, "model": models.defaults, "data": data.defaults}
+HIGHEST_SEED = 2**63 - 1  # JAX makes keys of 64-bit integers
 # Keys that do not change a run's numbers: a resumed run may have other values.
 FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "grouping", "data.on_device", "data.dir",
         "data.cache_dir", "data.threads", "data.prefetch")
@@ -190,10 +191,14 @@ def check(config: ConfigDict) -> None:
     UserError: with the key and the range.
   """
   lowest = {"seeds": 1, "batch_size": 1, "eval_batch_size": 1, "eval_every": 0, "log_every": 1, "steps": 0, "seed": 0,
-            "target_batch_size": 0}
+            "target_batch_size": 0, "data.image_size": 1, "data.prefetch": 0, "data.split_seed": -1, "data.threads": 0}
+  flat = flatten(config)
   for key, least in lowest.items():
-    if config[key] < least:
-      raise UserError(f"config.{key} is {config[key]}: it must be at least {least}")
+    if flat[key] < least:
+      raise UserError(f"config.{key} is {flat[key]}: it must be at least {least}")
+  for key in ("seed", "data.split_seed"):
+    if flat[key] > HIGHEST_SEED:
+      raise UserError(f"config.{key} is {flat[key]}: it must be below 2^63")
   if not config.steps and config.epochs <= 0:
     raise UserError(f"config.epochs is {config.epochs}: it must be above 0, or set config.steps")
   if not 0 <= config.early_stop <= 1:

@@ -336,6 +336,10 @@ def test_a_file_and_a_name_are_the_same_config():
 
 
 @pytest.mark.parametrize("override,message", [
+    ("data.threads=-1", "config.data.threads is -1: it must be at least 0"),
+    ("data.prefetch=-1", "config.data.prefetch is -1"), ("data.image_size=0", "config.data.image_size is 0"),
+    (f"seed={2**63}", f"config.seed is {2**63}: it must be below 2\\^63"), ("seed=-1", "config.seed is -1"),
+    (f"data.split_seed={2**70}", r"config.data.split_seed is \d+: it must be below 2\^63"),
     ("batch_size=0", "config.batch_size is 0: it must be at least 1"), ("log_every=0", "config.log_every is 0"),
     ("seeds=0", "config.seeds is 0"), ("epochs=0", "config.epochs is 0: it must be above 0"),
     ("report=target_oracle", "use 'source_val' or 'last'")])

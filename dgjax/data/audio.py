@@ -1,46 +1,96 @@
 """Speech features in NumPy: WAV files to log-mel energies or MFCCs."""
 
 import functools
-import wave
+import math
+import struct
 from pathlib import Path
 
 import numpy as np
+
+from dgjax.data import files
 
 RATE = 16000  # samples a second
 WINDOW, STRIDE = 480, 160  # samples: 30 and 10 ms
 TRANSFORM = 512  # the next power of two from WINDOW
 CHANNELS = 40
 LOWEST, HIGHEST = 20.0, 4000.0  # Hz, the edges of the filters
+EXTENSIBLE, STREAMED = 0xFFFE, 0xFFFFFFFF  # a WAV file's format whose true one follows; a size that is not known
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second, beyond which a header must be wrong
+# (format, bytes a sample) -> (dtype, what silence is, what full scale is); format 1 is PCM, 3 is floats
+SAMPLES = {(1, 1): ("u1", 128.0, 128.0), (1, 2): ("<i2", 0.0, 32768.0), (1, 3): ("<i4", 0.0, 2.0**31),
+           (1, 4): ("<i4", 0.0, 2.0**31), (3, 4): ("<f4", 0.0, 1.0), (3, 8): ("<f8", 0.0, 1.0)}
 FLOOR = 1e-12  # of filter energies, before the logarithm
 
 
 def read_wav(path: Path) -> np.ndarray:
-  """Reads a recording of 16-bit samples, one channel, 16 kHz.
+  """Reads a recording; channels are averaged, and another rate than 16 kHz is resampled, which is said once.
 
   Args:
-    path: a WAV file.
+    path: a WAV file of 8, 16, 24 or 32-bit integers or of 32 or 64-bit floats, of any rate and number of channels.
 
   Returns:
-    (n,) float32 in [-1, 1), n > 0.
+    (n,) float32 at 16 kHz, in [-1, 1] but for floats beyond it and the resampling's overshoot; n > 0.
 
   Raises:
     OSError: with the reason, where the file is absent, cut short, empty, or of another format.
   """
-  try:
-    with wave.open(str(path), "rb") as file:
-      found = {"channels": file.getnchannels(), "bytes a sample": file.getsampwidth(), "Hz": file.getframerate()}
-      count = file.getnframes()
-      content = file.readframes(count)
-  except (wave.Error, EOFError) as error:
-    raise OSError(f"no WAV file of PCM samples: {str(error) or 'it ends early'}") from error
-  for (what, value), wanted in zip(found.items(), (1, 2, RATE), strict=True):
-    if value != wanted:
-      raise OSError(f"{value} {what} instead of {wanted}")
-  if not count:
+  samples, rate = _samples(files.contents(path))
+  if samples.shape[1] > 1:
+    files.say_once(f"Recordings of {samples.shape[1]} channels are mixed down to one.")
+  mono = samples.mean(axis=1)
+  if not np.isfinite(mono).all():
+    raise OSError("it holds samples that are not finite")
+  if rate != RATE:
+    from scipy.signal import resample_poly  # here, as it takes a while to import that most recordings need not wait
+
+    files.say_once(f"Recordings at {rate} Hz are resampled to {RATE} Hz.")
+    common = math.gcd(rate, RATE)
+    mono = resample_poly(mono, RATE // common, rate // common)
+  return mono.astype(np.float32)
+
+
+def _samples(content: bytes) -> tuple[np.ndarray, int]:
+  """Returns the samples of a WAV file, (n, channels) float64, and their rate.
+
+  Python's `wave` lacks floats and extensible headers, and SciPy's reader passes over files that are cut short.
+  """
+  if not content:
+    raise OSError("no WAV file: it ends early")
+  if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    raise OSError("no WAV file")
+  header, place = b"", 12
+  while place + 8 <= len(content):
+    kind, size = struct.unpack_from("<4sI", content, place)
+    place += 8
+    if kind == b"fmt ":
+      header = content[place : place + size]
+    elif kind == b"data":
+      break
+    place += size + size % 2  # chunks start at even places
+  else:
+    raise OSError("no WAV file: it ends before its samples")
+  if len(header) < 16:
+    raise OSError("no WAV file: it does not say what its samples are")
+  form, channels, rate, _, block, _ = struct.unpack_from("<HHIIHH", header)
+  if form == EXTENSIBLE and len(header) >= 26:
+    form, = struct.unpack_from("<H", header, 24)
+  width = block // channels if channels else 0
+  if (form, width) not in SAMPLES:
+    raise OSError(f"its samples are of format {form} with {width} bytes each, not PCM of 1 to 4 bytes or floats")
+  if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+    raise OSError(f"it says that it has {rate} samples a second")
+  if size not in (0, STREAMED) and len(content) - place < size:
+    raise OSError(f"cut short: {(len(content) - place) // block} of {size // block} samples")
+  if size == STREAMED:
+    size = len(content) - place
+  size -= size % block
+  if not size:
     raise OSError("it holds no samples")
-  if len(content) < 2 * count:
-    raise OSError(f"cut short: {len(content) // 2} of {count} samples")
-  return (np.frombuffer(content, "<i2") / 32768).astype(np.float32)
+  dtype, zero, one = SAMPLES[form, width]
+  stored = np.frombuffer(content, np.uint8, size, place)
+  if width == 3:  # shifted into 4 bytes, the lowest of which is 0
+    stored = np.pad(stored.reshape(-1, 3), ((0, 0), (1, 0))).reshape(-1)
+  return ((stored.view(dtype) - zero) / one).reshape(-1, channels), rate
 
 
 @functools.cache

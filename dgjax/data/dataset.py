@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,34 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dgjax.data.decoding import decode
 from dgjax.errors import UserError, nearest
 
 SPLITS = ("train", "val", "test")
-
-
-def decode(encoded: bytes, channels: int = 3, smallest: int | None = None) -> Image.Image:
-  """Decodes one image file.
-
-  Args:
-    encoded: the bytes of an image file of any format that Pillow reads.
-    channels: 3 for RGB, 1 for grey.
-    smallest: sides that are enough: a JPEG is decoded at a half, a quarter or an eighth of its sides if neither becomes
-      smaller. None: whole.
-
-  Returns:
-    A loaded Pillow image of mode RGB or L; transparency is dropped.
-
-  Raises:
-    OSError, ValueError, SyntaxError, Image.DecompressionBombError: Pillow's, where the bytes are no whole image.
-  """
-  image: Image.Image = Image.open(io.BytesIO(encoded))
-  if smallest:
-    image.draft(None, (smallest, smallest))
-  if image.mode == "P" and "transparency" in image.info:
-    image = image.convert("RGBA")  # else Pillow warns that it guesses
-  elif image.mode.startswith("I"):  # 16-bit grey: convert() would clip instead of scale
-    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-  return image.convert("RGB" if channels == 3 else "L")
 
 
 class Source:

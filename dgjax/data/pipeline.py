@@ -250,9 +250,44 @@ def _balanced(lengths: Sequence[int], seed: int) -> Callable[[np.ndarray], tuple
 def _open(dataset: Dataset, domain: str, split: str) -> Source:
   source = dataset.open(domain, split)
   if not len(source):
-    raise UserError(f"split {split!r} of domain {domain!r} of data set {dataset.name!r} is empty: it needs more "
-                    "images, or another config.data.val_fraction or config.data.test_fraction")
+    raise UserError(_empty_split(dataset, domain, split))
   return source
+
+
+def _empty_split(dataset: Dataset, domain: str, split: str) -> str:
+  return (f"split {split!r} of domain {domain!r} of data set {dataset.name!r} is empty: it needs more images, or lines "
+          "in its list file, or another config.data.val_fraction or config.data.test_fraction")
+
+
+def check_splits(dataset: Dataset, sources: Sequence[str], target: str, adapts: bool, batch_size: int = 1,
+                 target_batch_size: int = 1) -> None:
+  """Refuses, before anything is compiled, a run that would find an empty split later, or a batch larger than the data.
+
+  Args:
+    dataset: as loaded.
+    sources: the domains to train on and to validate with.
+    target: the domain to score.
+    adapts: whether the target's images are trained on without labels.
+    batch_size: of the sources' part of a batch, over all processes.
+    target_batch_size: of the target's part, where the method adapts.
+
+  Raises:
+    UserError: unknown domain, an empty split, or a batch of more images than there are.
+  """
+  apart = ("test",) if dataset.source_test else ()  # scored at the end of a run
+  needed = [(source, split) for source in sources for split in ("train", "val", *apart)] + [(target, "test")]
+  if adapts:
+    needed.append((target, dataset.adaptation_split(target)))
+  for domain, split in needed:
+    if not dataset.splits[dataset.check(domain)][split]:
+      raise UserError(_empty_split(dataset, domain, split))
+  parts = [("batch_size", batch_size, sum(dataset.splits[source]["train"] for source in sources), "to train on")]
+  if adapts:
+    examples = dataset.splits[target][dataset.adaptation_split(target)]
+    parts.append(("target_batch_size", target_batch_size, examples, f"of the target {target!r}"))
+  for key, size, examples, what in parts:
+    if examples and size > examples:
+      raise UserError(f"config.{key} is {size}, and there are {examples} images {what}: use at most {examples}")
 
 
 def _augmentation(dataset: Dataset, name: str) -> Augmentation:

@@ -15,7 +15,6 @@ import dataclasses
 import errno
 import fcntl
 import functools
-import io
 import itertools
 import json
 import logging
@@ -28,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from dgjax.data import digests, records
 from dgjax.data.builders.base import SKIP_HINT, Example, Layout
 from dgjax.data.dataset import SPLITS, Dataset, Source
+from dgjax.data.decoding import unreadable as _unreadable
 from dgjax.errors import UserError
 
 log = logging.getLogger("dgjax")
@@ -45,18 +44,6 @@ DIGITS = 16  # of a digest, as the name of a folder
 CONTENT = re.compile(f"[0-9a-f]{{{DIGITS}}}")
 
 
-def _unreadable(encoded: bytes) -> str:
-  """Returns why the bytes are no whole image, or "" where they are one."""
-  try:
-    image = Image.open(io.BytesIO(encoded))
-    image.draft(None, (1, 1))  # JPEG: walks the whole stream but reconstructs only an eighth of each side
-    image.load()
-  except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-    # Pillow names the in-memory stream by its address, which means nothing to a reader and changes every time
-    return "not an image" if "cannot identify" in str(error) else str(error)
-  return ""
-
-
 def _unreadable_error(layout: Layout, name: str, reason: str) -> UserError:
   where = layout.where(Example(name, 0))
   return UserError(f"cannot read {layout.noun} {where} ({reason}): replace or remove the file, {SKIP_HINT}")
@@ -66,8 +53,10 @@ def _load(layout: Layout, example: Example) -> tuple[bytes, bytes, str]:
   """Returns an example as it is stored, its hash, and why it is unreadable ("" where it is not)."""
   try:
     found = layout.read(example)
-  except OSError as error:
-    return b"", b"", error.strerror or str(error)
+  except UserError:
+    raise
+  except Exception as error:  # a damaged file surfaces as any of a dozen types
+    return b"", b"", getattr(error, "strerror", None) or str(error) or type(error).__name__
   stored = _stored(found)
   return stored, digests.content(stored), _unreadable(stored) if isinstance(found, bytes) else ""
 

@@ -101,6 +101,7 @@ def read(path: str) -> dict[str, np.ndarray]:
   Raises:
     UserError: no such file, another kind of file, or one that cannot be read.
   """
+  path = os.path.expanduser(path)
   if not os.path.isfile(path):
     raise UserError(f"model.weights: no file {path!r}")
   suffix = os.path.splitext(path)[1]

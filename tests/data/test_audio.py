@@ -1,9 +1,11 @@
 import math
+import os
+import struct
 
 import numpy as np
 import pytest
 
-from dgjax.data import audio
+from dgjax.data import audio, files
 
 
 def naive_log_mel(samples):
@@ -73,13 +75,39 @@ def test_read_wav(tmp_path, record):
   np.testing.assert_array_equal(samples, np.array([0, 0.5, -1, 32767 / 32768], np.float32))
 
 
-@pytest.mark.parametrize("keys,reason", [
-  ({"rate": 8000}, "8000 Hz instead of 16000"), ({"channels": 2}, "2 channels instead of 1"),
-  ({"width": 4}, "4 bytes a sample instead of 2")])
-def test_another_format(tmp_path, record, keys, reason):
-  record(tmp_path / "a.wav", np.zeros(8), **keys)
-  with pytest.raises(OSError, match=reason):
-    audio.read_wav(tmp_path / "a.wav")
+@pytest.mark.parametrize("form,dtype,full", [
+  (1, "u1", 128), (1, "<i2", 2**15), (1, "i3", 2**23), (1, "<i4", 2**31), (3, "<f4", 1.0), (3, "<f8", 1.0)])
+@pytest.mark.parametrize("extensible", [False, True])
+def test_every_width_is_scaled_to_one_and_channels_are_averaged(tmp_path, form, dtype, full, extensible):
+  wanted = np.array([[0.5, 0.25], [-0.5, 0.0], [0.0, -1.0]])
+  values = wanted * full
+  if dtype == "u1":
+    stored = (values + 128).astype(np.uint8).tobytes()
+  elif dtype == "i3":
+    stored = b"".join(int(value).to_bytes(3, "little", signed=True) for value in values.ravel())
+  else:
+    stored = values.astype(dtype).tobytes()
+  width = len(stored) // wanted.size
+  header = struct.pack("<HHIIHH", 0xFFFE if extensible else form, 2, 16000, 0, 2 * width, 8 * width)
+  if extensible:
+    header += struct.pack("<HHIH14x", 22, 8 * width, 3, form)
+  chunks = b"LIST" + struct.pack("<I", 3) + b"abc\0"  # of odd length, so filled up
+  chunks += b"fmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", len(stored)) + stored
+  (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+  np.testing.assert_array_equal(audio.read_wav(tmp_path / "a.wav"), wanted.mean(axis=1).astype(np.float32))
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_another_rate_is_resampled_and_said_once(tmp_path, record, caplog, rate):
+  files.say_once.cache_clear()
+  tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+  record(tmp_path / "a.wav", 16384 * tone, rate=rate)
+  for _ in range(2):
+    samples = audio.read_wav(tmp_path / "a.wav")
+  assert samples.shape == (16000,) and samples.dtype == np.float32
+  wanted = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+  np.testing.assert_allclose(samples[500:-500], wanted[500:-500], atol=2e-3)
+  assert [line.message for line in caplog.records] == [f"Recordings at {rate} Hz are resampled to 16000 Hz."]
 
 
 def test_damaged_files(tmp_path, record):
@@ -88,7 +116,10 @@ def test_damaged_files(tmp_path, record):
   whole = path.read_bytes()
   for content, reason in [
       (b"", "it ends early"), (b"no sound at all", "no WAV file"), (whole[:-51], "cut short: 74 of"),
-      (whole[:30], "no WAV file"), (whole[:20] + b"\3" + whole[21:], "unknown format: 3")]:
+      (whole[:30], "no WAV file"), (whole[:20] + b"\7" + whole[21:], "format 7 with 2 bytes each, not PCM"),
+      (whole[:24] + struct.pack("<I", 7) + whole[28:], "it says that it has 7 samples a second"),
+      (whole[:22] + b"\0\0" + whole[24:], "format 1 with 0 bytes each"),
+      (whole[:16] + struct.pack("<I", 2) + whole[20:], "no WAV file")]:
     path.write_bytes(content)
     with pytest.raises(OSError, match=reason):
       audio.read_wav(path)
@@ -97,3 +128,6 @@ def test_damaged_files(tmp_path, record):
     audio.read_wav(path)
   with pytest.raises(FileNotFoundError):
     audio.read_wav(tmp_path / "absent.wav")
+  os.mkfifo(tmp_path / "pipe.wav")
+  with pytest.raises(OSError, match="a pipe, not a file"):
+    audio.read_wav(tmp_path / "pipe.wav")

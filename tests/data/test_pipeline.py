@@ -414,3 +414,37 @@ def test_errors_from_threads_reach_the_caller_as_they_are(uneven, monkeypatch):
     next(stream(uneven, threads=2).iterator())
   with pytest.raises(UserError, match="record 3 cannot be read"):
     list(pipeline.evaluate(uneven, "wool", "train", batch_size=4, image_size=8))
+
+
+def test_empty_splits_are_told_before_the_first_step(config, draw, tmp_path):
+  root = draw(tmp_path / "root", lambda domain, name: 1 if domain == "ink" else 9)
+
+  def check(sources=("clay",), target="wool", adapts=False, **keys):
+    dataset = data.load(config("folder", dir=str(root), **keys), 0)
+    pipeline.check_splits(dataset, sources, target, adapts)
+
+  check()
+  check(adapts=True)
+  for keys, split in (({"val_fraction": 0.0}, "val"), ({"test_fraction": 0.0}, "test"), ({"sources": ("ink",)}, "val"),
+                      ({"sources": ("clay", "ink")}, "val"), ({"target": "ink"}, "test")):
+    with pytest.raises(UserError, match=f"split {split!r} of domain .* of data set 'folder' is empty: it needs more"):
+      check(**keys)
+  with pytest.raises(UserError, match="no domain 'inc'"):
+    check(sources=("inc",))
+
+
+def test_splits_that_are_never_looked_at_may_be_empty(writers, speech):
+  for dataset in (writers, speech):
+    assert not dataset.splits["seen"]["test"] and not dataset.splits["unseen"]["train"]
+    for adapts in (False, True):
+      pipeline.check_splits(dataset, ("seen",), "unseen", adapts)
+
+
+def test_a_batch_larger_than_the_data_is_refused(digits):
+  train = digits.splits["plain"]["train"]
+  check = lambda **keys: pipeline.check_splits(digits, ("plain", "colour"), "turned", True, **keys)  # noqa: E731
+  check(batch_size=2 * train, target_batch_size=train)
+  with pytest.raises(UserError, match=f"config.batch_size is 99999, and there are {2 * train} images to train on: use"):
+    check(batch_size=99999)
+  with pytest.raises(UserError, match=f"target_batch_size is 99999, and there are {train} images of the target"):
+    check(target_batch_size=99999)

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dgjax.data import files
 from dgjax.data.builders import base
 from dgjax.data.builders.folder import Folder
 from dgjax.errors import UserError
@@ -21,11 +23,13 @@ class Adapted(Folder):
 
   Attributes:
     class_count: how many there must be.
+    places: where each domain's class folders are, below the root.
   """
 
   source_test = False
   centre_crop = True
   class_count: int
+  places: tuple[str, ...]
   defaults = {"image_size": 224, "val_fraction": 0.1, "test_fraction": 0.0, "held_out": True}  # noqa: RUF012
 
   def __init__(self, config: Any):
@@ -36,11 +40,20 @@ class Adapted(Folder):
         raise UserError(f"{reason}: complete the folders, {base.SKIP_HINT}")
       log.warning("%s", reason)
 
+  def fits(self, root: Path) -> bool:
+    """Returns whether a folder has all the domains' folders."""
+    return all((root / place).is_dir() for place in self.places)
+
+  def above(self) -> Path | None:
+    """Returns the folder above the root that has the domains' folders, or None."""
+    return base.RootedLayout.above(self)
+
   def _domains(self) -> Iterator[str]:
-    for domain in type(self).domains:
-      if not (self.root / self.place(domain)).is_dir():
-        raise UserError(f"there is no folder {self.root / self.place(domain)}: config.data.dir must be the folder that "
-                        f"holds {self.looks_like}")
+    for domain, place in zip(type(self).domains, self.places, strict=True):
+      if not (self.root / place).is_dir():
+        raise UserError(f"{files.no_folder(self.root / place)}: config.data.dir must be the folder that holds "
+                        f"{self.looks_like}{self.level()}")
+      self._folders[domain] = place
       yield domain
 
   def split(self, domain: str, examples: Sequence[base.Example], seed: int) -> dict[str, np.ndarray]:

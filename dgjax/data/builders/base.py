@@ -5,7 +5,9 @@
 
 import abc
 import io
+import logging
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from dgjax.data import decoding, files
 from dgjax.errors import UserError, nearest
+
+log = logging.getLogger("dgjax")
 
 SKIP_HINT = "or set config.data.on_error=skip to leave it out"
 
@@ -136,7 +141,12 @@ class Layout(abc.ABC):
 
 
 class RootedLayout(Layout):
-  """A layout of image files below the folder `config.data.dir`."""
+  """A layout of files below the folder `config.data.dir`.
+
+  Attributes:
+    looks_like: what that folder holds, for messages.
+    root: its full path.
+  """
 
   looks_like = "ROOT/DOMAIN/CLASS/*"
 
@@ -145,21 +155,109 @@ class RootedLayout(Layout):
     if not config.dir:
       raise UserError(f"data set {self.name!r} needs config.data.dir: the folder that holds {self.looks_like}")
     self.root = find_folder(config.dir, self.looks_like)
+    self._unused: dict[str, list[str]] = {}
 
   def read(self, example: Example) -> bytes | np.ndarray:
     """Returns the file's bytes."""
-    return (self.root / example.name).read_bytes()
+    return files.contents(self.root / example.name)
 
   def where(self, example: Example) -> str:
     """Returns the file's full path."""
     return str(self.root / example.name)
 
+  def fits(self, root: Path) -> bool:
+    """Returns whether a folder looks like one of this data set, one that `config.data.dir` could be."""
+    del root
+    return False
 
-def find_folder(path: str, looks_like: str) -> Path:
-  """Returns the full path of `config.data.dir`, and raises a UserError that says what it should hold if it is none."""
-  root = Path(path).expanduser().resolve()
-  if not root.is_dir():
-    raise UserError(f"config.data.dir: there is no folder {root}: point it at the folder that holds {looks_like}")
+  def above(self) -> Path | None:
+    """Returns the folder up to two levels above the root that looks like one of this data set, or None."""
+    return next((place for place in self.root.parents[:2] if self.fits(place)), None)
+
+  def level(self) -> str:
+    """Returns, for the end of a message, which folder above or below the root looks right; "" where none does."""
+    place = files.below(self.root, self.fits) or self.above()
+    return f"; {place} is such a folder: use config.data.dir={place}" if place else ""
+
+  def leave_out(self, domain: str, reason: str, advice: str) -> None:
+    """Raises a UserError that a domain cannot be used, or says under `on_error=skip` that it is left out."""
+    self.problem(domain, domain, reason, advice)
+    log.warning("Left out domain %s: %s", domain, reason)
+
+  def unusable(self, store: str, path: Path, reason: str) -> None:
+    """Notes as a problem that a file cannot be used."""
+    self.problem(store, path.relative_to(self.root).as_posix(), f"cannot read {self.noun} {path} ({reason})",
+                 "replace or remove the file")
+
+  def unused(self, store: str, path: Path) -> None:
+    """Notes a file that is not looked at, for `say_unused`."""
+    self._unused.setdefault(store, []).append(path.relative_to(self.root).as_posix())
+
+  def say_unused(self, store: str) -> None:
+    """Says how many files of a set of records were not looked at."""
+    if names := self._unused.pop(store, None):
+      files.say_once(f"Not looked at in {self.root} for {self.name}/{store}: {files.counted(names)}")
+
+  def readable(self, name: str) -> bool:
+    """Returns whether a file's name is of an example that can be read: an image's."""
+    return files.is_image(name)
+
+  def foreign(self, name: str) -> bool:
+    """Returns whether a file's name is of an example in a format that is not read here."""
+    return name.lower().endswith(decoding.FOREIGN)
+
+  def usable_files(self, store: str, folder: Path, nested: bool = True) -> list[os.DirEntry[str]]:
+    """Returns the examples' files directly in a folder, by name.
+
+    Files of formats that are not read here are problems, and so are broken links and pipes under an example's name. All
+    others are noted as unused, and so is, where `nested`, every file of an example in the folders below.
+    """
+    found = files.listing(folder)
+    usable = []
+    for entry in found.files:
+      if self.readable(entry.name):
+        usable.append(entry)
+      elif self.foreign(entry.name):
+        self.unusable(store, folder / entry.name, "a format that is not read here")
+      else:
+        self.unused(store, folder / entry.name)
+    for name, reason in found.faults:
+      if self.readable(name) or self.foreign(name):
+        self.unusable(store, folder / name, reason)
+      else:
+        self.unused(store, folder / name)
+    for name in found.folders if nested else ():
+      for path, _ in files.walk(folder / name):
+        if self.readable(path.name) or self.foreign(path.name):
+          self.unused(store, path)
+    return usable
+
+
+def of_file(entry: os.DirEntry[str], name: str, label: int) -> Example:
+  """Returns the example that a file is."""
+  found = entry.stat()
+  return Example(name, label, found.st_size, found.st_mtime_ns)
+
+
+def find_folder(path: str, looks_like: str, key: str = "dir") -> Path:
+  """Returns the full path of a folder that a key of `config.data` names.
+
+  Args:
+    path: its value; "~" is the home folder.
+    looks_like: what the folder should hold, for messages.
+    key: which key.
+
+  Raises:
+    UserError: there is no such folder.
+  """
+  try:
+    root = Path(path).expanduser().resolve()
+    found = root.is_dir()
+  except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no such user's home, a zero byte
+    raise UserError(f"config.data.{key} {path!r} is no path that can be used ({error}): point it at the folder that "
+                    f"holds {looks_like}") from error
+  if not found:
+    raise UserError(f"config.data.{key}: {files.no_folder(root)}: point it at the folder that holds {looks_like}")
   return root
 
 

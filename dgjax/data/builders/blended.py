@@ -1,13 +1,13 @@
 """MNIST-M made from MNIST: digits blended with photographs."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from dgjax.data import decoding, files
 from dgjax.data.builders import base, mnist
-from dgjax.data.builders.folder import IMAGE_SUFFIXES
 from dgjax.data.builders.forms import PARTS, Arrays, Form, changed, crc
 from dgjax.errors import UserError
 
@@ -39,13 +39,24 @@ class Blended(Form):
   Source: Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016, Section 5.2.3.
   """
 
-  def __init__(self, digits: Arrays, folder: str):
+  def __init__(self, digits: Arrays, folder: str, problem: Callable[[str, str, str], None]):
+    """
+    Args:
+      digits: MNIST.
+      folder: of photographs, or "".
+      problem: raises a UserError, or notes what is left out: of a file's path, what is wrong with it, and advice.
+    """
     super().__init__()
-    self.digits = digits
+    self.digits, self._problem = digits, problem
     self.paths: list[Path] = []
     if folder:
-      root = base.find_folder(folder, "photographs")
-      paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+      root = base.find_folder(folder, "photographs", "photographs")
+      paths = []
+      for path, reason in sorted(files.walk(root)):
+        if files.is_image(path.name) and not reason:
+          paths.append(path)
+        elif files.is_picture(path.name):
+          self._unreadable(path, reason or "a format that is not read here")
       if not paths:
         raise UserError(f"config.data.photographs: there is no image in {root} or below: point it at photographs")
       self.paths = paths[::math.ceil(len(paths) / MOST)]
@@ -76,17 +87,24 @@ class Blended(Form):
       from sklearn.datasets import load_sample_images
 
       return list(load_sample_images().images)
-    return [_read(path) for path in self.paths]
+    found = [photograph for path in self.paths if (photograph := self._read(path)) is not None]
+    if not found:
+      raise UserError(f"config.data.photographs: none of the {len(self.paths)} images can be used: look at the files")
+    return found
 
+  def _unreadable(self, path: Path, reason: str) -> None:
+    self._problem(str(path), f"cannot read photograph {path} ({reason})", "replace or remove the file")
 
-def _read(path: Path) -> np.ndarray:
-  """Reads a photograph, at most `LONGEST` pixels long."""
-  try:
-    with Image.open(path) as image:
-      small = image.convert("RGB")
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-    raise UserError(f"cannot read photograph {path} ({error}): replace or remove the file") from error
-  small.thumbnail((LONGEST, LONGEST))
-  if min(small.size) < mnist.SIDE:
-    raise UserError(f"photograph {path} is smaller than {mnist.SIDE} x {mnist.SIDE} pixels: remove the file")
-  return np.asarray(small)
+  def _read(self, path: Path) -> np.ndarray | None:
+    """Reads a photograph, at most `LONGEST` pixels long; None where it is left out."""
+    try:
+      small = decoding.decode(files.contents(path))
+    except Exception as error:  # a decoder raises what it happens to
+      self._unreadable(path, str(error) or type(error).__name__)
+      return None
+    small.thumbnail((LONGEST, LONGEST))
+    if min(small.size) < mnist.SIDE:
+      self._problem(str(path), f"photograph {path} is smaller than {mnist.SIDE} x {mnist.SIDE} pixels",
+                    "remove the file")
+      return None
+    return np.asarray(small)

@@ -1,8 +1,10 @@
 """Digit-Five: MNIST, MNIST-M, SVHN, synthetic numbers and USPS, as published or, in part, made here."""
 
+import functools
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,7 +78,10 @@ class DigitFive(base.RootedLayout):
     for name in wanted:
       if name not in DOMAINS:
         raise UserError(f"config.data.domains names {name!r}, no domain of {self.name}{nearest(name, DOMAINS)}")
-    found = {domain: form for domain in forms.PUBLISHED if (form := self._published(domain))}
+    found = {domain: form for domain in forms.PUBLISHED if (form := self._published(domain, self.root))}
+    if not found and (level := self.level()):
+      raise UserError(f"none of the files of {self.name} is in {self.root}: config.data.dir must be the folder that "
+                      f"holds {self.looks_like}{level}")
     make = bool(wanted) or len(found) < len(forms.PUBLISHED)
     for domain in DOMAINS:
       if wanted and domain not in wanted:
@@ -93,8 +98,12 @@ class DigitFive(base.RootedLayout):
           raise UserError(f"config.data.domains names {domain!r}, but {reason}: put it there or take the name out")
         log.info("%s/%s is left out: %s.", self.name, domain, reason)
 
-  def _published(self, domain: str) -> forms.Form | None:
-    places = (self.root, self.root / domain)
+  def fits(self, root: Path) -> bool:
+    """Returns whether a published form of some domain is in a folder."""
+    return any(self._published(domain, root) for domain in forms.PUBLISHED)
+
+  def _published(self, domain: str, root: Path) -> forms.Form | None:
+    places = (root, root / domain)
     return next((form for _, find in forms.PUBLISHED[domain] if (form := find(places))), None)
 
   def _made(self, domain: str, digits: forms.Form | None) -> forms.Form | None:
@@ -104,7 +113,7 @@ class DigitFive(base.RootedLayout):
     if domain == "synthetic":
       return Rendered(tuple(self.config.rendered))
     if domain == "mnist_m" and isinstance(digits, forms.Arrays):
-      return Blended(digits, self.config.photographs)
+      return Blended(digits, self.config.photographs, functools.partial(self.problem, domain))
     return None
 
   def examples(self, store: str) -> list[base.Example]:
@@ -121,7 +130,10 @@ class DigitFive(base.RootedLayout):
 
   def where(self, example: base.Example) -> str:
     """Returns the file, or the number and the file it is in."""
-    domain, part, number = example.name.split("/")
+    domain, *parts = example.name.split("/")
+    if domain not in self.forms:
+      return example.name  # a photograph's path
+    part, number = parts
     return self.forms[domain].name(part, int(number))
 
   def release(self, store: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dgjax.data import files
 from dgjax.data.builders import base
 from dgjax.data.builders.grouped import Grouped
 from dgjax.errors import UserError, nearest
@@ -23,6 +24,7 @@ OVERSAMPLING = 4  # glyphs are drawn and turned at this many times the size
 INK = 0.7  # of the image's side that the largest glyph of a font fills: below 1 / sqrt(2), so that it fits at any angle
 FONT_SPLITS = ("drawn", "order")
 ORDER = (80, 20, 9)  # training, test and validation fonts of the released code, out of 109
+OTHERS = (".dfont", ".fon", ".otc", ".pfa", ".pfb", ".ttc", ".woff", ".woff2")  # fonts of other forms
 # Fonts of matplotlib's that hold mathematical symbols where digits should be, or placeholders for all there is
 NO_TEXT = ("LastResortHE-Regular.ttf", "cmex10.ttf", "cmsy10.ttf")
 
@@ -136,13 +138,19 @@ class Fonts(Grouped):
   def _fonts(self) -> Iterator[str]:
     """Yields the paths below the root of the fonts that are used, sorted."""
     seen: dict[bytes, str] = {}
-    for path in sorted(path for path in self.root.rglob("*") if path.suffix.lower() in (".ttf", ".otf")):
+    found = dict(files.walk(self.root))
+    if others := [path.relative_to(self.root).as_posix() for path in found if path.suffix.lower() in OTHERS]:
+      files.say_once(f"Not looked at in {self.root} for {self.name}: {files.counted(others)}")
+    for path in sorted(path for path in found if path.suffix.lower() in (".ttf", ".otf")):
       name = path.relative_to(self.root).as_posix()
       try:
+        if found[path]:
+          raise OSError(found[path])
         digest = hashlib.sha256(path.read_bytes()).digest()
         reason = f"is a copy of {seen[digest]}" if digest in seen else lacking(path, self.config.characters)
-      except OSError as error:
-        self.problem(self.groups_noun, name, f"cannot read font {path} ({error})", "replace or remove the file")
+      except Exception as error:  # FreeType's reader raises what it happens to
+        reason = str(error) or type(error).__name__
+        self.problem(self.groups_noun, name, f"cannot read font {path} ({reason})", "replace or remove the file")
         continue
       seen.setdefault(digest, name)
       if reason:

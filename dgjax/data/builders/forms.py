@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dgjax.data import files
 from dgjax.data.builders import base, matlab, mnist
 from dgjax.errors import UserError
 
@@ -62,8 +63,12 @@ def as_images(values: np.ndarray, where: Path, white: float = 255.0) -> np.ndarr
 
 
 def search(folders: Sequence[Path], name: str) -> Path | None:
-  """Returns the path of a file or folder in the first of some folders that has it."""
-  return next((folder / name for folder in folders if (folder / name).exists()), None)
+  """Returns the path of a file in the first of some folders that has it.
+
+  Raises:
+    UserError: what has that name is a broken link, a pipe or another thing that cannot be read.
+  """
+  return next((found for folder in folders if (found := files.regular(folder / name))), None)
 
 
 class Form(abc.ABC):
@@ -140,11 +145,8 @@ class Idx(Arrays):
   def find(cls, folders: Sequence[Path]) -> "Idx | None":
     """Looks for the images to train on; where they are the other files must be, too."""
     for folder in folders:
-      try:
-        mnist.find(folder, f"{mnist.FILES['train']}-{mnist.IMAGES}")
-      except UserError:
-        continue
-      return cls(folder)
+      if mnist.locate(folder, f"{mnist.FILES['train']}-{mnist.IMAGES}"):
+        return cls(folder)
     return None
 
   def labels(self, part: str) -> np.ndarray:
@@ -329,13 +331,12 @@ class Listed(Form):
   def _rows(self, part: str) -> list[tuple[str, ...]]:
     """Reads the list: names of files and labels."""
     path = self.folder / f"mnist_m_{part}_labels.txt"
-    try:
-      rows = [tuple(line.split()) for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-      raise UserError(f"cannot read {path} ({getattr(error, 'strerror', None) or error}): fetch it") from error
-    for number, row in enumerate(rows, 1):
-      if len(row) != 2 or row[1] not in mnist.Parts.classes:
-        raise UserError(f"{path} line {number}: expected `file label`, got {' '.join(row)!r}: mend the line")
+    rows: list[tuple[str, ...]] = []
+    for number, line in files.lines(path):
+      name, label = files.split_label(line)
+      if label not in mnist.Parts.classes:
+        raise UserError(f"{path} line {number}: expected `file label`, got {line!r}: mend the line")
+      rows.append((files.spelt(path.with_name(f"mnist_m_{part}"), name) or name, label))
     return rows
 
   def labels(self, part: str) -> np.ndarray:
@@ -348,7 +349,7 @@ class Listed(Form):
 
   def encoded(self, part: str, number: int) -> bytes:
     """Returns the file's bytes."""
-    return self._path(part, number).read_bytes()
+    return files.contents(self._path(part, number))
 
   def name(self, part: str, number: int) -> str:
     """Returns the file's path."""

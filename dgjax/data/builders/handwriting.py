@@ -1,12 +1,13 @@
 """Handwritten characters, split by writer: ROOT/WRITER/CHARACTER/* or LipiTk's ROOT/WRITER/CHARACTERtTRIAL.*."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dgjax.data import files
 from dgjax.data.builders import base
-from dgjax.data.builders.folder import folders, images
 from dgjax.data.builders.grouped import Grouped
 from dgjax.errors import UserError
 
@@ -33,26 +34,37 @@ class Handwriting(Grouped, base.RootedLayout):
 
   def __init__(self, config: Any):
     super().__init__(config)
-    self._found = [found for writer in folders(self.root) for found in self._writer(self.root / writer)]
+    if not self.fits(self.root) and (level := self.level()):
+      raise UserError(f"{self.root} has no writers' folders: config.data.dir must be the folder that holds "
+                      f"{self.looks_like}{level}")
+    self._found = [found for writer in files.folders(self.root) for found in self._writer(self.root / writer)]
     if not self._found:
       raise UserError(f"no image in {self.root}: config.data.dir must be the folder that holds {self.looks_like}")
     self.classes = tuple(sorted({character for character, _ in self._found}))
 
-  def _writer(self, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yields the character and the path of each of a writer's images, by name."""
+  def fits(self, root: Path) -> bool:
+    """Returns whether some folder in a folder is a writer's."""
+    return any(_is_writer(root / name) for name in files.folders(root))
+
+  def above(self) -> Path | None:
+    """Returns the folder above the root where the root looks like a writer's."""
+    return self.root.parent if _is_writer(self.root) else None
+
+  def _writer(self, folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yields the character and each of a writer's images, by name."""
     count = 0
-    for entry in sorted(images(folder), key=lambda entry: entry.name):
+    for entry in self.usable_files(self.groups_noun, folder, nested=False):
       count += 1
       if match := TRIAL.fullmatch(Path(entry.name).stem):
-        yield match["character"], Path(entry.path)
+        yield files.normal(match["character"]), entry
       else:
         self.problem(self.groups_noun, f"{folder.name}/{entry.name}",
                      f"{entry.path} is in no character's folder and its name is not CHARACTERtTRIAL, as in 017t02",
                      "put it into a folder named by its character")
-    for character in folders(folder):
-      for entry in sorted(images(folder / character), key=lambda entry: entry.name):
+    for character in files.folders(folder):
+      for entry in self.usable_files(self.groups_noun, folder / character):
         count += 1
-        yield character, Path(entry.path)
+        yield files.normal(character), entry
     if not count:
       strokes = " but .txt files, and pen strokes are not read" if any(folder.glob("*.txt")) else ""
       self.problem(self.groups_noun, folder.name, f"writer's folder {folder} holds no images{strokes}",
@@ -64,11 +76,13 @@ class Handwriting(Grouped, base.RootedLayout):
 
   def examples(self, store: str) -> list[base.Example]:
     """Lists the images writer by writer."""
-    del store
+    self.say_unused(store)
     labels = {character: label for label, character in enumerate(self.classes)}
-    listed = []
-    for character, path in self._found:
-      stat = path.stat()
-      name = path.relative_to(self.root).as_posix()
-      listed.append(base.Example(name, labels[character], stat.st_size, stat.st_mtime_ns))
-    return listed
+    return [base.of_file(entry, Path(entry.path).relative_to(self.root).as_posix(), labels[character])
+            for character, entry in self._found]
+
+
+def _is_writer(folder: Path) -> bool:
+  """Returns whether a folder holds folders of images, or images that are named as LipiTk's."""
+  return (any(files.has_images(folder / name) for name in files.folders(folder))
+          or any(files.is_image(entry.name) and TRIAL.fullmatch(Path(entry.name).stem) for entry in files.scan(folder)))

@@ -1,20 +1,30 @@
 """Data sets that come with list files: lines of `path label`, one file per domain and split."""
 
+import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dgjax.data import files
 from dgjax.data.builders import base
 from dgjax.errors import UserError
 
+FOLDERS = ("splits", ".", "splits_mst")  # where lists are, below the root; some of Dassl's data sets have the last
+SAMPLE = 100  # lines of each domain's first list by which the folder is found that the paths start from
+
 
 class Lists(base.RootedLayout):
-  """Images below a folder, named by list files in ROOT/splits or ROOT.
+  """Images below a folder, named by list files in ROOT/splits, ROOT or ROOT/splits_mst.
+
+  The paths in the lists start from ROOT or a folder in it, as Dassl's `images`. ROOT may also be one level too deep.
 
   Attributes:
     lists: split -> name of its list file, with {} for the domain. The first one tells which domains there are.
     first_label: what the lists count labels from.
+    folder: where the lists are.
+    root: where the paths in the lists start from.
   """
 
   lists: Mapping[str, str]
@@ -22,38 +32,87 @@ class Lists(base.RootedLayout):
 
   def __init__(self, config: Any):
     super().__init__(config)
-    pattern = next(iter(self.lists.values()))
-    folders = [f for f in (self.root / "splits", self.root) if any(f.glob(pattern.format("*")))]
-    if not folders:
-      raise UserError(
-        f"no list file {pattern.format('DOMAIN')} in {self.root / 'splits'} or {self.root}: put the official lists of "
-        f"{self.name!r} there, or use config.data.name=folder to draw splits without them")
-    self.folder = folders[0]
-    prefix, suffix = pattern.split("{}")
-    self.domains = tuple(sorted(
-      path.name[len(prefix) : len(path.name) - len(suffix)] for path in self.folder.glob(pattern.format("*"))))
+    self.folder = self._lists_folder()
+    self._written = files.by_normal_name(self.folder, self._domains_in(self.folder))  # domain -> as in lists' names
+    self.domains = tuple(domain for domain in self._written if self._complete(domain))
+    if not self.domains:
+      raise UserError(f"no domain in {self.folder} has all its lists ({', '.join(self.lists.values())}): complete them")
+    self.root = self._start()
     self.classes, self._labels = self._classes()
 
-  def _lines(self, domain: str, split: str) -> Iterator[tuple[str, str, int]]:
-    """Yields (where it stands, path below the root, label from 0) for each line of a list file."""
-    path = self.folder / self.lists[split].format(domain)
-    try:
-      file = open(path, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 (closed below; the error is for open)
-    except FileNotFoundError:
-      raise UserError(f"there is no list file {path}: every domain needs {', '.join(self.lists.values())}") from None
-    with file:
-      for number, line in enumerate(file, 1):
-        if not line.strip():
-          continue
-        name, _, label = line.strip().rpartition(" ")
-        try:
-          value = int(label) - self.first_label
-        except ValueError:
-          value = -1
-        if not name or value < 0:
-          raise UserError(f"{path} line {number}: expected `path label` with labels from {self.first_label}, "
-                          f"got {line.strip()!r}: mend the line")
-        yield f"{path} line {number}", name.strip(), value
+  def fits(self, root: Path) -> bool:
+    """Returns whether there are lists in a folder, where they are looked for."""
+    return any((root / name).is_dir() and self._domains_in(root / name) for name in FOLDERS)
+
+  def _lists_folder(self) -> Path:
+    """Returns the folder of the lists, below the root or beside it."""
+    for root in (self.root, self.root.parent):
+      for name in FOLDERS:
+        with contextlib.nullcontext() if root == self.root else contextlib.suppress(UserError):
+          if (root / name).is_dir() and self._domains_in(root / name):
+            return root / name
+    first = next(iter(self.lists.values())).format("DOMAIN")
+    raise UserError(
+      f"no list file {first} in {self.root / 'splits'} or {self.root}: config.data.dir must be the folder that holds "
+      f"{self.looks_like}{self.level()}; put the official lists of {self.name!r} there, or use config.data.name=folder "
+      "to draw splits without them")
+
+  def _domains_in(self, folder: Path) -> list[str]:
+    """Returns the domains that a folder has a first list of, as written there, sorted."""
+    prefix, suffix = next(iter(self.lists.values())).split("{}")
+    found = files.listing(folder)
+    names = [*(entry.name for entry in found.files), *(name for name, _ in found.faults)]
+    return sorted(name[len(prefix) : len(name) - len(suffix)] for name in names
+                  if name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix + suffix))
+
+  def _list(self, domain: str, split: str) -> Path:
+    name = self.lists[split].format(self._written[domain])
+    return self.folder / (files.spelt(self.folder, name) or name)
+
+  def _complete(self, domain: str) -> bool:
+    """Returns whether all lists of a domain can be read, and leaves the domain out, or says why not, otherwise."""
+    for split in self.lists:
+      path = self._list(domain, split)
+      if not os.path.lexists(path):
+        self.leave_out(domain, f"there is no list file {path}",
+                       f"every domain needs {', '.join(self.lists.values())}; add it")
+        return False
+      try:
+        next(files.lines(path), None)
+      except UserError as error:
+        reason, _, advice = str(error).rpartition(": ")
+        self.leave_out(domain, reason, advice)
+        return False
+    return True
+
+  def _start(self) -> Path:
+    """Returns the folder in which most of the files are that the lists name first: the root, or one near it."""
+    first = next(iter(self.lists))
+    names = [name for domain in self.domains for _, name, _ in itertools.islice(self._lines(domain, first), SAMPLE)]
+
+    def found(place: Path) -> int:
+      return sum(files.spelt(place, name) is not None for name in names)
+
+    if found(self.root) == len(names):
+      return self.root
+    near = (self.root, self.root / "images", self.folder, self.folder.parent, self.root.parent,
+            *(self.root / name for name in files.folders(self.root)))
+    return max(near, key=found)
+
+  def _lines(self, domain: str, split: str, note: bool = False) -> Iterator[tuple[str, str, int]]:
+    """Yields (where it stands, path as it is written, label from 0) for each line of a list file.
+
+    What is no such line is a problem, which is noted, under `on_error=skip`, only where `note`: lists are read twice.
+    """
+    path = self._list(domain, split)
+    for number, line in files.lines(path):
+      where, (name, label) = f"{path} line {number}", files.split_label(line)
+      value = int(label) - self.first_label if label.isdecimal() else -1
+      if name and value >= 0:
+        yield where, name, value
+      elif note or self.config.on_error != "skip":
+        self.problem(domain, where, f"{where}: expected `path label` with labels from {self.first_label}, got {line!r}",
+                     "mend the line")
 
   def _classes(self) -> tuple[tuple[str, ...], dict[int, int]]:
     """Returns the names of the classes that every domain has, and the lists' labels -> index into them."""
@@ -63,7 +122,7 @@ class Lists(base.RootedLayout):
       found[domain] = set()
       for split in self.lists:
         for where, path, label in self._lines(domain, split):
-          name = Path(path).parent.name
+          name = files.normal(PurePosixPath(path.replace("\\", "/")).parent.name)
           if names.setdefault(label, name) != name:
             raise UserError(f"{where}: label {label + self.first_label} is class {name!r} here "
                             f"but {names[label]!r} before: mend the list")
@@ -86,26 +145,34 @@ class Lists(base.RootedLayout):
     """Reads the lists of a domain; a file may stand in several of them."""
     splits: dict[str, tuple[str, ...]] = {}
     labels: dict[str, int] = {}
-    absent: set[str] = set()
+    absent: dict[str, tuple[str, str]] = {}  # path -> where it is named, and what is wrong with it
     for split in self.lists:
-      for where, name, label in self._lines(domain, split):
-        if label not in self._labels or name in absent:
+      for where, written, label in self._lines(domain, split, note=True):
+        if label not in self._labels or written in absent:
           continue
-        if split in splits.get(name, ()) or labels.get(name, label) != label:
+        name, reason = self._file(written)
+        if reason:
+          absent[written] = where, reason
+        elif split in splits.get(name, ()) or labels.get(name, label) != label:
           self.problem(domain, where, f"{where} repeats {name}", "take one of the two lines out")
-          continue
-        if name not in splits and not (self.root / name).is_file():
-          self.problem(domain, name, f"{where} names {self.root / name}, which does not exist",
-                       "fetch the file or take the line out")
-          absent.add(name)
-          continue
-        labels[name] = label
-        splits[name] = (*splits.get(name, ()), split)
+        else:
+          labels[name] = label
+          splits[name] = (*splits.get(name, ()), split)
+    if not splits:
+      raise UserError(f"the lists of domain {domain!r} in {self.folder} name no image that exists in {self.root}: "
+                      "config.data.dir must be the folder that the paths in the lists start from")
+    for written, (where, reason) in absent.items():
+      self.problem(domain, written, f"{where} names {self.root / written}, which {reason}",
+                   "fetch the file or take the line out")
     examples = []
     for name in sorted(splits):
       stat = os.stat(self.root / name)
       examples.append(base.Example(name, self._labels[labels[name]], stat.st_size, stat.st_mtime_ns, splits[name]))
-    if not examples:
-      raise UserError(f"the lists of domain {domain!r} in {self.folder} name no image that exists: "
-                      "config.data.dir must be the folder that the paths in the lists start from")
     return examples
+
+  def _file(self, written: str) -> tuple[str, str]:
+    """Returns the path of a listed file as the disk spells it, and what is wrong with the file, or ""."""
+    if not files.fault(self.root / written):
+      return written, ""
+    name = files.spelt(self.root, written) or written
+    return name, files.absence(self.root / name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dgjax.data import files
 from dgjax.data.builders import base, digits
 from dgjax.errors import UserError
 
@@ -19,15 +20,26 @@ FILES = {"train": "train", "test": "t10k"}  # part -> how its files' names begin
 EMBEDDED = {"train": slice(1437), "test": slice(1437, None)}  # a fifth for testing, as they come
 
 
-def find(root: Path, name: str) -> Path:
-  """Returns the path of an IDX file, plain or gzipped; some archives spell the dash before "idx" as a dot.
+def locate(root: Path, name: str) -> Path | None:
+  """Returns the path of an IDX file, plain or gzipped, or None; some archives spell the dash before "idx" as a dot.
 
   Raises:
-    UserError: it is absent.
+    UserError: it is there, but a broken link or another thing that cannot be read.
   """
   for spelling in (name, f"{name}.gz", name.replace("-idx", ".idx"), f"{name.replace('-idx', '.idx')}.gz"):
-    if (root / spelling).is_file():
-      return root / spelling
+    if found := files.regular(root / spelling):
+      return found
+  return None
+
+
+def find(root: Path, name: str) -> Path:
+  """Returns the path of an IDX file as `locate` does.
+
+  Raises:
+    UserError: it is absent, or cannot be read.
+  """
+  if found := locate(root, name):
+    return found
   raise UserError(f"there is no {name} (nor {name}.gz) in {root}: config.data.dir must be the folder that holds "
                   "MNIST's four IDX files")
 
@@ -125,6 +137,16 @@ class Mnist(Parts, base.RootedLayout):
   """
 
   looks_like = "MNIST's four IDX files (train-images-idx3-ubyte and so on, or the same with .gz)"
+
+  def __init__(self, config: Any):
+    super().__init__(config)
+    if not self.fits(self.root) and (level := self.level()):
+      raise UserError(f"there are no images of MNIST in {self.root}: config.data.dir must be the folder that holds "
+                      f"{self.looks_like}{level}")
+
+  def fits(self, root: Path) -> bool:
+    """Returns whether the images to train on are in a folder."""
+    return locate(root, f"{FILES['train']}-{IMAGES}") is not None
 
   def _images(self, part: str) -> np.ndarray:
     return read_images(self.root, part)

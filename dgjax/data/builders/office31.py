@@ -11,7 +11,7 @@ class Office31(Adapted):
 
   name = "office31"
   looks_like = "amazon, dslr and webcam, each with images/CLASS/* or CLASS/*"
-  domains = ("amazon", "dslr", "webcam")
+  domains = places = ("amazon", "dslr", "webcam")
   class_count = 31
   defaults = {**Adapted.defaults, "augment": "office"}  # noqa: RUF012
 

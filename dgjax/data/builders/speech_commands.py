@@ -1,18 +1,17 @@
 """Spoken commands, split by speaker: the archive's own layout, WORD/SPEAKER_nohash_N.wav."""
 
-import functools
+import os
 import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from dgjax.data import audio
+from dgjax.data import audio, files
 from dgjax.data.builders import base
-from dgjax.data.builders.folder import folders
 from dgjax.data.builders.grouped import Grouped
 from dgjax.errors import UserError, nearest
 
@@ -20,6 +19,7 @@ REVISION = 1  # counts changes of the features, and of what is drawn below
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 SILENCE, UNKNOWN = "silence", "unknown"
 NOISE = "_background_noise_"
+FOREIGN = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wma")
 RECORDING = re.compile(r"(?P<speaker>.+)_nohash_\d+\.wav", re.IGNORECASE)
 FRAMES = 1 + (audio.RATE - audio.WINDOW) // audio.STRIDE
 
@@ -63,36 +63,52 @@ class SpeechCommands(Grouped, base.RootedLayout):
     for key in ("speakers", "silence", "unknown"):
       if config[key] < 0:
         raise UserError(f"config.data.{key} must be at least 0, got {config[key]}")
-    words = [name for name in folders(self.root) if name != NOISE]
+    words = [name for name in files.folders(self.root) if name != NOISE]
     if absent := [word for word in WORDS if word not in words]:
-      raise UserError(f"there is no folder {self.root / absent[0]}: config.data.dir must be the folder that holds "
-                      f"{self.looks_like} for each of {', '.join(WORDS)}")
+      raise UserError(f"{files.no_folder(self.root / absent[0])}: config.data.dir must be the folder that holds "
+                      f"{self.looks_like} for each of {', '.join(WORDS)}{self.level()}")
     self._others = [word for word in words if word not in WORDS]
-    self._noise_files = sorted((self.root / NOISE).glob("*.wav"))
-    if config.silence and not self._noise_files:
-      raise UserError(f"there is no {self.root / NOISE}/*.wav to cut silence from: put the archive's folder there, or "
-                      "set config.data.silence=0")
-    self._noises = functools.cache(self._read_noises)
+    self._noises: list[np.ndarray] = []
+    if config.silence and not ((self.root / NOISE).is_dir() and files.listing(self.root / NOISE).files):
+      self._without_noise()
 
-  def _read_noises(self) -> list[np.ndarray]:
-    noises = []
-    for path in self._noise_files:
+  def fits(self, root: Path) -> bool:
+    """Returns whether a folder has one for each command."""
+    return all((root / word).is_dir() for word in WORDS)
+
+  def readable(self, name: str) -> bool:
+    """Returns whether a file's name is of a recording that can be read."""
+    return name.lower().endswith(".wav")
+
+  def foreign(self, name: str) -> bool:
+    """Returns whether a file's name is of a recording in a format that is not read."""
+    return name.lower().endswith(FOREIGN)
+
+  def _without_noise(self) -> NoReturn:
+    raise UserError(f"there is no {self.root / NOISE}/*.wav to cut silence from: put the archive's folder there, or "
+                    "set config.data.silence=0")
+
+  def _read_noises(self) -> int:
+    """Reads the noise that silence is cut from, and returns when it was last changed."""
+    self._noises, stamp = [], 0
+    for entry in self.usable_files(self.groups_noun, self.root / NOISE):
       try:
-        noises.append(audio.read_wav(path))
+        self._noises.append(audio.read_wav(Path(entry.path)))
       except OSError as error:
-        raise UserError(f"cannot read recording {path} ({error}): replace or remove the file") from error
-    return noises
+        self.unusable(self.groups_noun, Path(entry.path), error.strerror or str(error))
+      stamp = max(stamp, entry.stat().st_mtime_ns)
+    if not self._noises:
+      self._without_noise()
+    return stamp
 
-  def _recordings(self, word: str) -> Iterator[tuple[str, Path]]:
-    """Yields the speaker and the path of each recording of a word, by name."""
-    for path in sorted((self.root / word).iterdir()):
-      if path.suffix.lower() != ".wav" or path.name.startswith("."):
-        continue
-      if match := RECORDING.fullmatch(path.name):
-        yield match["speaker"], path
+  def _recordings(self, word: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yields the speaker and the file of each recording of a word, by name."""
+    for entry in self.usable_files(self.groups_noun, self.root / word):
+      if match := RECORDING.fullmatch(entry.name):
+        yield match["speaker"], entry
       else:
-        self.problem(self.groups_noun, f"{word}/{path.name}", f"the name of {path} is not SPEAKER_nohash_N.wav",
-                     "rename or remove the file")
+        self.problem(self.groups_noun, f"{word}/{entry.name}",
+                     f"the name of {entry.path} is not SPEAKER_nohash_N.wav", "rename or remove the file")
 
   def group(self, example: base.Example) -> str:
     """Returns the speaker."""
@@ -100,24 +116,24 @@ class SpeechCommands(Grouped, base.RootedLayout):
 
   def examples(self, store: str) -> list[base.Example]:
     """Lists the recordings by class and name: commands, then silence, then some other words."""
-    del store
     size = 4 * FRAMES * audio.CHANNELS
 
-    def listed(path: Path, label: str) -> base.Example:
-      name = path.relative_to(self.root).as_posix()
-      return base.Example(name, self.classes.index(label), size, path.stat().st_mtime_ns)
+    def listed(entry: os.DirEntry[str], label: str) -> base.Example:
+      name = Path(entry.path).relative_to(self.root).as_posix()
+      return base.Example(name, self.classes.index(label), size, entry.stat().st_mtime_ns)
 
-    examples, commands, others = [], defaultdict[str, int](int), defaultdict[str, list[Path]](list)
+    examples, commands, others = [], defaultdict[str, int](int), defaultdict[str, list[os.DirEntry[str]]](list)
     for word in WORDS:
-      for speaker, path in self._recordings(word):
+      for speaker, entry in self._recordings(word):
         commands[speaker] += 1
-        examples.append(listed(path, word))
+        examples.append(listed(entry, word))
     if self.config.unknown:
       for word in self._others:
-        for speaker, path in self._recordings(word):
-          others[speaker].append(path)
+        for speaker, entry in self._recordings(word):
+          others[speaker].append(entry)
     silent, unknown = [], []
-    noise_stamp = max((path.stat().st_mtime_ns for path in self._noise_files), default=0)
+    noise_stamp = self._read_noises() if self.config.silence else 0
+    self.say_unused(store)
     for speaker in sorted(commands):
       rng = np.random.default_rng([REVISION, zlib.crc32(speaker.encode())])
       # Rounded up or down by chance: most speakers have but a dozen commands
@@ -144,8 +160,7 @@ class SpeechCommands(Grouped, base.RootedLayout):
   def _silence(self, name: str) -> np.ndarray:
     """Cuts a second of noise, which the name decides, and makes it quieter."""
     rng = np.random.default_rng([REVISION, zlib.crc32(name.encode())])
-    noises = self._noises()
-    noise = noises[rng.integers(len(noises))]
+    noise = self._noises[rng.integers(len(self._noises))]
     start = rng.integers(max(len(noise) - audio.RATE, 0) + 1)
     return first_second(noise[start:]) * np.float32(rng.random())
 

@@ -414,7 +414,7 @@ def test_ganins_lists(config, tmp_path):
   with pytest.raises(UserError, match=f"{listed} line 34: expected `file label`, got '00000033.png 10': mend the line"):
     data.load(config("digit_five", **keys), 0)
   (tmp_path / "mnist_m" / "mnist_m_test_labels.txt").unlink()
-  with pytest.raises(UserError, match=r"cannot read .*mnist_m_test_labels.txt \(No such file or directory\): fetch it"):
+  with pytest.raises(UserError, match=r"cannot read .*mnist_m_test_labels.txt \(No such file or directory\): replace"):
     layout(config, **{"root": tmp_path, "domains": "mnist_m"}).forms["mnist_m"].labels("test")
 
 

@@ -71,13 +71,10 @@ def test_number_of_training_speakers(config, root):
     data.load(config("speech_commands", dir=str(root), speakers=5), 0)
 
 
-@pytest.mark.parametrize("content,reason", [(b"", "it ends early"), (b"no sound", "no WAV file"), ("rate", "8000 Hz")])
-def test_a_broken_recording_is_named(config, root, record, content, reason):
+@pytest.mark.parametrize("content,reason", [(b"", "it ends early"), (b"no sound", "no WAV file"), ("cut", "cut short")])
+def test_a_broken_recording_is_named(config, root, content, reason):
   path = root / "up" / "00000002_nohash_0.wav"
-  if content == "rate":
-    record(path, np.zeros(100), rate=8000)
-  else:
-    path.write_bytes(content)
+  path.write_bytes(path.read_bytes()[:-2] if content == "cut" else content)
   with pytest.raises(UserError, match=f"cannot read recording {path} .*{reason}.*: replace or remove the file, or set "
                                       "config.data.on_error=skip"):
     data.load(config("speech_commands", dir=str(root)), 0)

@@ -68,8 +68,8 @@ def test_a_label_of_another_class(config, root, tmp_path, label):
 def test_a_listed_image_is_absent(config, root, tmp_path):
   path = write_list(root, "train")
   (root / "train" / "car" / "001.png").unlink()
-  with pytest.raises(UserError, match=f"{path} names {root}/train/car/001.png, which does not exist: fetch the file or "
-                                      "take the line out, or set config.data.on_error=skip"):
+  with pytest.raises(UserError, match=f"{path} line 14 names {root}/train/car/001.png, which does not exist: "
+                                      "fetch the file or take the line out, or set config.data.on_error=skip"):
     load(config, root, tmp_path / "cache")
   dataset = load(config, root, tmp_path / "cache", on_error="skip")
   assert dataset.splits["synthetic"]["test"] == 47

@@ -1,5 +1,6 @@
 """A run's config: defaults, a file of `configs/`, and overrides from the command line or from Python."""
 
+import dataclasses
 import importlib.util
 import logging
 import math
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dgjax import algorithms, config_files, data, models
 from dgjax.errors import UserError, nearest
-from dgjax.optimizers import ROLES
+from dgjax.optimizers import ROLES, Factors
 
 log = logging.getLogger("dgjax")
 
@@ -71,7 +72,7 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
           "schedule": {"name": "constant", "clock": "epoch", "period": 1, "decay": 0.99, "gamma": 1e-4, "power": 0.75},
           # By role: factors on learning_rate and weight_decay, and whether the schedule leaves the rate alone.
           # The head is what published weights lack; CrossGrad's domain network is its discriminator.
-          "roles": {role: {"rate": 1.0, "decay": 1.0, "constant": False} for role in ROLES},
+          "roles": {role: dataclasses.asdict(Factors()) for role in ROLES},
       },
       "algorithm": algorithms.defaults(algorithm),
       "model": models.defaults(model),
@@ -177,7 +178,7 @@ def _exchange(config: ConfigDict, section: str, old: Mapping[str, Any], new: dic
 
 def _reset_role(config: ConfigDict, role: str, given: set[str]) -> None:
   """Takes back a file's factors of a role that the overrides left without parameters."""
-  plain = {"rate": 1.0, "decay": 1.0, "constant": False}
+  plain = dataclasses.asdict(Factors())
   factors = config.optimizer.roles[role]
   if factors.to_dict() != plain and not any(key.startswith(f"optimizer.roles.{role}.") for key in given):
     factors.update(plain)
@@ -230,8 +231,8 @@ def advice(config: ConfigDict, steps: int) -> list[str]:
     start = 0.5 if config.algorithm.masks.init == "uniform" else abs(config.algorithm.masks.init_value)
     rate = optimizer.learning_rate * optimizer.roles.masks.rate
     if rate * steps < start:  # Adam moves a parameter by about its learning rate a step
-      lines.append(f"a mask logit starts at {start:g} and moves by {rate:g} a step at most: in {steps} steps masks "
-                   "stay as they start; set config.optimizer.roles.masks.rate="
+      lines.append(f"a mask logit of {start:g} moves by {rate:g} a step at most and cannot cross 0 in {steps} steps: "
+                   "masks stay as they start; set config.optimizer.roles.masks.rate="
                    f"{math.ceil(10 * start / (steps * optimizer.learning_rate))}")
   return lines
 

@@ -214,6 +214,13 @@ def test_drts_weight_goes_by_the_classes_in_small_runs(name, weight):
   assert values(name, "model.dynamic") == ("none" if "static" in name else "subspace",)
 
 
+def test_the_embedded_digits_train_alike_and_masks_faster():
+  assert config.load("dmg_digits") == config.load("digits:dmg")
+  for method in rows("digits", "method"):
+    assert values(f"digits:{method}", *LENGTH, *OPTIMIZER) == (64, 15, 0, "adam", 2e-3, 1e-5)
+  assert values("dmg_digits", *(f"optimizer.roles.masks.{key}" for key in ("rate", "decay"))) == (25, 0)
+
+
 def test_a_learning_rate_moves_every_parameter():
   """Each role's factor is on it, whatever the config."""
   for name in ("dmg_digits", "crossgrad_fonts", "drt_domainnet", "wemnet_pacs"):
@@ -261,7 +268,7 @@ def test_overrides_of_every_type():
 
 def test_overrides_from_python():
   c = config.load("dmg_digits", {"steps": 40, "optimizer.learning_rate": 1e-3, "optimizer": {"nesterov": True},
-                                 "algorithm": {"name": "dann", "hidden": (8, 4)}, "data.dir": "my images"})
+                                 "algorithm": {"name": "dann", "hidden": [8, 4]}, "data.dir": "my images"})
   assert (c.steps, c.optimizer.learning_rate, c.optimizer.nesterov, c.data.dir) == (40, 1e-3, True, "my images")
   assert (c.algorithm.name, c.algorithm.hidden, c.report) == ("dann", (8, 4), "last")
   with pytest.raises(UserError, match="no key config.optimiser.learning_rate .did you mean 'optimizer.learning_rate'"):
@@ -358,7 +365,7 @@ def test_differences_leave_out_what_changes_no_number():
 @pytest.mark.parametrize("name, steps, advice", [
     ("dmg_digits", 700, []), ("dmg_pacs:small", 1500, []), ("rcl_mnist_mp", 4690, []), ("wemnet_pacs:small", 3000, []),
     ("dmg_pacs", 1000, [r"resnet18 starts from random weights.*learning_rate=0\.001",
-                        r"starts at 0\.5 and moves by 0\.0001 a step.*roles\.masks\.rate=50"]),
+                        r"logit of 0\.5 moves by 0\.0001 a step.*in 1000 steps.*roles\.masks\.rate=50"]),
     ("dmg_pacs", 100_000, ["resnet18 starts from random weights"]),
     ("wemnet_pacs", 20_000, [r"resnet18 starts.*roles\.trunk\.rate=1"])])
 def test_advice(name, steps, advice):

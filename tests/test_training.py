@@ -180,8 +180,9 @@ def test_a_checkpoint_of_another_arithmetic_is_noted(tmp_path, monkeypatch, capl
 @pytest.mark.parametrize("override,message", [
     ("--config.target=plane", r"config\.target is 'plane'.*\(did you mean 'plain'"),
     ("--config.sources=inverted,colours", r"config\.sources is 'colours'.*\(did you mean 'colour'"),
-    ("--config.sources=inverted,plain", "config.sources names 'plain', which is the target")])
-def test_wrong_domains_are_named(tmp_path, override, message):
+    ("--config.sources=inverted,plain", "config.sources names 'plain', which is the target"),
+    ("--config.algorithm.prediction=max_logit", r"algorithm\.prediction is 'max_logit'.*(known|did you mean)")])
+def test_wrong_domains_and_ways_to_predict_are_named_before_training(tmp_path, override, message):
   with pytest.raises(UserError, match=message):
     train(settings(override), tmp_path)
 

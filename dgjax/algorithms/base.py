@@ -97,6 +97,7 @@ class Algorithm:
   prediction: str = "default"
 
   swept: ClassVar[tuple[str, ...]] = ()
+  # Entry of the parameters -> its role in `config.optimizer.roles`; "network" follows its stages, others are heads.
   roles: ClassVar[Mapping[str, str]] = {}
   dropout: ClassVar[bool] = True  # whether the network's dropout layers stay on in training
   adapts: ClassVar[bool] = False  # batches are {"source": a batch, "target": {"image": of the unlabelled target}}

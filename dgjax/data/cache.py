@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dgjax.data import preparation
+from dgjax.errors import UserError
 
 DAY = 24 * 3600
 REASONS = ("its source is gone", "replaced by a newer one", "an older format", "left by a process that was killed")
@@ -67,7 +68,7 @@ def entries(cache: Path) -> list[Entry]:
         if not roots[path]:
           # Without a root it was replaced, or seen.json is lost: then the next use compares contents and notes it again
           unused = REASONS[0] if here else REASONS[1]
-      found.append(Entry(dataset, store, path, _size(path), used, unused))
+      found.append(Entry(dataset, store, path, size_of(path), used, unused))
   for number, entry in enumerate(found):
     if not entry.unused and all(newest[entry.dataset, entry.store, root] > entry.used for root in roots[entry.path]):
       found[number] = dataclasses.replace(entry, unused=REASONS[1])
@@ -81,7 +82,8 @@ def _folders(cache: Path) -> Iterator[Path]:
       yield folder
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+  """Returns how many bytes the files in a folder have; `cache / "xla"` holds compiled programs."""
   total = 0
   for parent, _, names in os.walk(folder):
     for name in names:
@@ -115,21 +117,25 @@ def prune(found: Iterable[Entry]) -> int:
     How many bytes that freed.
 
   Raises:
-    OSError: one cannot be deleted.
+    UserError: one cannot be deleted.
   """
   freed = 0
   for entry in found:
     folder = entry.path.parent
-    with open(folder / ".lock", "a") as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        continue
-      if entry.path.exists():
-        shutil.rmtree(entry.path)
-        freed += entry.size
-      if not any(path.is_dir() for path in folder.iterdir()):
-        shutil.rmtree(folder)
+    try:
+      with open(folder / ".lock", "a") as lock:
+        try:
+          fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          continue
+        if entry.path.exists():
+          shutil.rmtree(entry.path)
+          freed += entry.size
+        if not any(path.is_dir() for path in folder.iterdir()):
+          shutil.rmtree(folder)
+    except OSError as error:
+      raise UserError(f"cannot delete {entry.path} ({error.strerror or error}): delete it by hand, or ask its owner "
+                      "to") from error
   return freed
 
 

@@ -66,8 +66,10 @@ def _load(layout: Layout, example: Example) -> tuple[bytes, bytes, str]:
   """Returns an example as it is stored, its hash, and why it is unreadable ("" where it is not)."""
   try:
     found = layout.read(example)
-  except OSError as error:
-    return b"", b"", error.strerror or str(error)
+  except UserError:
+    raise
+  except Exception as error:  # a damaged file surfaces as any of a dozen types
+    return b"", b"", getattr(error, "strerror", None) or str(error) or type(error).__name__
   stored = _stored(found)
   return stored, digests.content(stored), _unreadable(stored) if isinstance(found, bytes) else ""
 
@@ -269,13 +271,14 @@ def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bo
   reasons = dict(prepared.left_out)
 
   def same(example: Example) -> bool:
-    if example.name not in hashes:
+    if example.name in reasons:
       return _load(layout, example)[2] == reasons[example.name]
     try:
-      found = layout.read(example)
-    except OSError:
+      return digests.content(_stored(layout.read(example))) == hashes[example.name]
+    except UserError:
+      raise
+    except Exception:  # it cannot be read, which is told when it is prepared
       return False
-    return digests.content(_stored(found)) == hashes[example.name]
 
   log.info("Comparing %d %ss with those prepared in %s", len(examples), layout.noun, prepared.folder)
   with _progress(f"comparing {layout.name}", layout, examples) as bar:

@@ -83,7 +83,7 @@ def _folders(cache: Path) -> Iterator[Path]:
 
 
 def size_of(folder: Path) -> int:
-  """Returns how many bytes the files in a folder have; `cache / "xla"` holds compiled programs."""
+  """Returns how many bytes the files in a folder have, 0 where there is no folder."""
   total = 0
   for parent, _, names in os.walk(folder):
     for name in names:
@@ -105,7 +105,7 @@ def prunable(found: Iterable[Entry], days: float | None = None) -> list[Entry]:
   return [entry for entry in found if entry.unused or (days is not None and entry.used < oldest)]
 
 
-def prune(found: Iterable[Entry]) -> int:
+def delete(found: Iterable[Entry]) -> int:
   """Deletes entries; those that a process prepares at this moment stay.
 
   Runs that read them go on: open files stay readable, where the file system is this machine's.
@@ -137,6 +137,35 @@ def prune(found: Iterable[Entry]) -> int:
       raise UserError(f"cannot delete {entry.path} ({error.strerror or error}): delete it by hand, or ask its owner "
                       "to") from error
   return freed
+
+
+def describe(folder: str = "") -> str:
+  """Returns, as text, what the cache holds and how large it is.
+
+  Args:
+    folder: the cache; "": $DGJAX_CACHE, or ~/.cache/dgjax.
+  """
+  cache = preparation.cache_path(folder)
+  compiled = f"{megabytes(size_of(cache / 'xla'))} of compiled programs in {cache / 'xla'}"
+  return f"{cache}\n{table(entries(cache))}\n{compiled}"
+
+
+def prune(folder: str = "", days: float | None = None) -> str:
+  """Deletes what no data set uses.
+
+  Args:
+    folder: the cache; "": $DGJAX_CACHE, or ~/.cache/dgjax.
+    days: also what was not opened for so long; None: only what no data set uses.
+
+  Returns:
+    What went, as text.
+
+  Raises:
+    UserError: something cannot be deleted.
+  """
+  found = prunable(entries(preparation.cache_path(folder)), days)
+  freed = delete(found)
+  return f"{table(found)}\n{megabytes(freed)} freed" if found else "nothing to delete"
 
 
 def table(found: Iterable[Entry]) -> str:

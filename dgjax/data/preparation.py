@@ -109,7 +109,12 @@ def _json_lines(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def cache_dir(config: Any) -> Path:
   """Returns where prepared data go: `config.data.cache_dir`, else $DGJAX_CACHE, else ~/.cache/dgjax."""
-  return Path(config.cache_dir or os.environ.get("DGJAX_CACHE") or "~/.cache/dgjax").expanduser().absolute()
+  return cache_path(config.cache_dir)
+
+
+def cache_path(folder: str = "") -> Path:
+  """Returns the full path of a cache: `folder`, else $DGJAX_CACHE, else ~/.cache/dgjax."""
+  return Path(folder or os.environ.get("DGJAX_CACHE") or "~/.cache/dgjax").expanduser().absolute()
 
 
 def _slug(text: str) -> str:

@@ -70,7 +70,7 @@ def find(name: str) -> Entry:
   builder = registry.subclass(found, Layout, name, key)
   if not getattr(builder, "name", ""):
     raise UserError(f"{key}: {name} needs an attribute `name`, the name of the data set")
-  return Entry(builder, (inspect.getdoc(builder) or name).splitlines()[0])
+  return Entry(builder, inspect.cleandoc(builder.__doc__ or name).splitlines()[0])
 
 
 def defaults(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dgjax.data import preparation
+from dgjax.errors import UserError
 
 DAY = 24 * 3600
 REASONS = ("its source is gone", "replaced by a newer one", "an older format", "left by a process that was killed")
@@ -67,7 +68,7 @@ def entries(cache: Path) -> list[Entry]:
         if not roots[path]:
           # Without a root it was replaced, or seen.json is lost: then the next use compares contents and notes it again
           unused = REASONS[0] if here else REASONS[1]
-      found.append(Entry(dataset, store, path, _size(path), used, unused))
+      found.append(Entry(dataset, store, path, size_of(path), used, unused))
   for number, entry in enumerate(found):
     if not entry.unused and all(newest[entry.dataset, entry.store, root] > entry.used for root in roots[entry.path]):
       found[number] = dataclasses.replace(entry, unused=REASONS[1])
@@ -81,7 +82,8 @@ def _folders(cache: Path) -> Iterator[Path]:
       yield folder
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+  """Returns how many bytes the files in a folder have, 0 where there is no folder."""
   total = 0
   for parent, _, names in os.walk(folder):
     for name in names:
@@ -103,7 +105,7 @@ def prunable(found: Iterable[Entry], days: float | None = None) -> list[Entry]:
   return [entry for entry in found if entry.unused or (days is not None and entry.used < oldest)]
 
 
-def prune(found: Iterable[Entry]) -> int:
+def delete(found: Iterable[Entry]) -> int:
   """Deletes entries; those that a process prepares at this moment stay.
 
   Runs that read them go on: open files stay readable, where the file system is this machine's.
@@ -115,22 +117,55 @@ def prune(found: Iterable[Entry]) -> int:
     How many bytes that freed.
 
   Raises:
-    OSError: one cannot be deleted.
+    UserError: one cannot be deleted.
   """
   freed = 0
   for entry in found:
     folder = entry.path.parent
-    with open(folder / ".lock", "a") as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        continue
-      if entry.path.exists():
-        shutil.rmtree(entry.path)
-        freed += entry.size
-      if not any(path.is_dir() for path in folder.iterdir()):
-        shutil.rmtree(folder)
+    try:
+      with open(folder / ".lock", "a") as lock:
+        try:
+          fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          continue
+        if entry.path.exists():
+          shutil.rmtree(entry.path)
+          freed += entry.size
+        if not any(path.is_dir() for path in folder.iterdir()):
+          shutil.rmtree(folder)
+    except OSError as error:
+      raise UserError(f"cannot delete {entry.path} ({error.strerror or error}): delete it by hand, or ask its owner "
+                      "to") from error
   return freed
+
+
+def describe(folder: str = "") -> str:
+  """Returns, as text, what the cache holds and how large it is.
+
+  Args:
+    folder: the cache; "": $DGJAX_CACHE, or ~/.cache/dgjax.
+  """
+  cache = preparation.cache_path(folder)
+  compiled = f"{megabytes(size_of(cache / 'xla'))} of compiled programs in {cache / 'xla'}"
+  return f"{cache}\n{table(entries(cache))}\n{compiled}"
+
+
+def prune(folder: str = "", days: float | None = None) -> str:
+  """Deletes what no data set uses.
+
+  Args:
+    folder: the cache; "": $DGJAX_CACHE, or ~/.cache/dgjax.
+    days: also what was not opened for so long; None: only what no data set uses.
+
+  Returns:
+    What went, as text.
+
+  Raises:
+    UserError: something cannot be deleted.
+  """
+  found = prunable(entries(preparation.cache_path(folder)), days)
+  freed = delete(found)
+  return f"{table(found)}\n{megabytes(freed)} freed" if found else "nothing to delete"
 
 
 def table(found: Iterable[Entry]) -> str:

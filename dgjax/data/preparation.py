@@ -96,7 +96,12 @@ def _json_lines(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def cache_dir(config: Any) -> Path:
   """Returns where prepared data go: `config.data.cache_dir`, else $DGJAX_CACHE, else ~/.cache/dgjax."""
-  return Path(config.cache_dir or os.environ.get("DGJAX_CACHE") or "~/.cache/dgjax").expanduser().absolute()
+  return cache_path(config.cache_dir)
+
+
+def cache_path(folder: str = "") -> Path:
+  """Returns the full path of a cache: `folder`, else $DGJAX_CACHE, else ~/.cache/dgjax."""
+  return Path(folder or os.environ.get("DGJAX_CACHE") or "~/.cache/dgjax").expanduser().absolute()
 
 
 def _slug(text: str) -> str:
@@ -258,13 +263,14 @@ def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bo
   reasons = dict(prepared.left_out)
 
   def same(example: Example) -> bool:
-    if example.name not in hashes:
+    if example.name in reasons:
       return _load(layout, example)[2] == reasons[example.name]
     try:
-      found = layout.read(example)
-    except OSError:
+      return digests.content(_stored(layout.read(example))) == hashes[example.name]
+    except UserError:
+      raise
+    except Exception:  # it cannot be read, which is told when it is prepared
       return False
-    return digests.content(_stored(found)) == hashes[example.name]
 
   log.info("Comparing %d %ss with those prepared in %s", len(examples), layout.noun, prepared.folder)
   with _progress(f"comparing {layout.name}", layout, examples) as bar:

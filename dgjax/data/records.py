@@ -87,17 +87,24 @@ class Records(Sequence[bytes]):
     """
     if not 0 <= index < len(self):
       raise IndexError(f"index {index} is not in [0, {len(self)})")
-    if self._small:
-      with self._lock:
-        try:
-          if self._held is None:
-            self._held = list(map(_whole, itertools.chain.from_iterable(r.read_all() for r in self._readers)))
-          return self._held[index]
-        except (RuntimeError, IndexError):
-          self._small = False  # one of them is damaged: the others can still be read one by one
+    if self._small and self._held is None:
+      self._hold()
+    if self._held is not None:
+      return self._held[index]
     shard = bisect.bisect_right(self._starts, index) - 1
     # One by one: a list of scattered indices takes ArrayRecord longer than as many calls
     return _whole(self._readers[shard].read([index - self._starts[shard]])[0])
+
+  def _hold(self) -> None:
+    """Reads all records into memory, unless one of them is damaged: the others can still be read one by one."""
+    with self._lock:
+      if self._held is None and self._small:
+        try:
+          held = [_whole(record) for reader in self._readers for record in reader.read_all()]
+          self._held = held if len(held) == len(self) else None
+        except RuntimeError:
+          pass
+        self._small = self._held is not None
 
 
 def _whole(record: bytes) -> bytes:

@@ -9,6 +9,8 @@ import math
 import numpy as np
 from PIL import Image
 
+from dgjax.data.dataset import array, picture
+
 TRIES = 10  # to draw a box that fits
 
 
@@ -29,8 +31,7 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 
 def resize_array(pixels: np.ndarray, size: int) -> np.ndarray:
   """Resizes pixels (h, w, c) uint8, c being 1 or 3, to (size, size, c), as `resize` does."""
-  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-  return np.asarray(resize(image, size)).reshape(size, size, -1)
+  return array(resize(picture(pixels), size))
 
 
 def enlarged(size: int) -> int:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from dgjax import data
 from dgjax.data import cache, preparation
+from dgjax.errors import UserError
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_what_is_of_no_more_use_goes(load, root, tmp_path):
   current = load()
   assert reasons(tmp_path / "c") == [("clay", ""), ("ink", ""), ("ink", "replaced by a newer one")]
   (old,) = cache.prunable(cache.entries(tmp_path / "c"))
-  assert cache.prune([old]) == old.size and not old.path.parent.exists()
+  assert cache.delete([old]) == old.size and not old.path.parent.exists()
   assert current.open("ink", "train")[0] and load().digests == current.digests
 
   Image.new("RGB", (4, 4), "red").save(root / "ink" / "cat" / "new.png")  # as many bytes, as other content
@@ -54,7 +55,7 @@ def test_what_is_of_no_more_use_goes(load, root, tmp_path):
   half = tmp_path / "c" / "folder" / os.listdir(tmp_path / "c" / "folder")[0] / f"{preparation.INCOMPLETE}123"
   half.mkdir()
   assert {reason for _, reason in reasons(tmp_path / "c")} >= {"its source is gone", cache.REASONS[3]}
-  cache.prune(cache.prunable(cache.entries(tmp_path / "c")))
+  cache.delete(cache.prunable(cache.entries(tmp_path / "c")))
   assert not os.listdir(tmp_path / "c" / "folder")
 
 
@@ -65,7 +66,7 @@ def test_older_formats(load, tmp_path):
   assert reasons(tmp_path / "c") == [("ink", "an older format")]
   load()
   assert reasons(tmp_path / "c") == [("clay", ""), ("ink", ""), ("ink", "an older format")]
-  cache.prune(cache.prunable(cache.entries(tmp_path / "c")))
+  cache.delete(cache.prunable(cache.entries(tmp_path / "c")))
   assert reasons(tmp_path / "c") == [("clay", ""), ("ink", "")]
 
 
@@ -84,7 +85,7 @@ def test_what_is_being_prepared_stays(load, tmp_path):
   load()
   (entry, _) = cache.entries(tmp_path / "c")
   with preparation._lock(entry.path.parent / ".lock"):
-    assert cache.prune([entry]) == 0
+    assert cache.delete([entry]) == 0
   assert entry.path.exists()
 
 
@@ -96,3 +97,27 @@ def test_table(load, tmp_path):
   assert first.split()[1:6] == ["MB", "0", "d", "folder", "clay"] and "unused: its source is gone" in first
   assert re.fullmatch(r"(0\.\d MB) in all, \1 of it unused", total)
   assert cache.table([]).splitlines()[-1] == "0.0 MB in all, 0.0 MB of it unused"
+
+
+def test_describe_and_prune(load, root, tmp_path, monkeypatch):
+  load()
+  (tmp_path / "c" / "xla").mkdir()
+  (tmp_path / "c" / "xla" / "program").write_bytes(bytes(2_000_000))
+  monkeypatch.setenv("DGJAX_CACHE", str(tmp_path / "c"))
+  lines = cache.describe().splitlines()
+  assert lines[0] == str(tmp_path / "c") and lines[-1].startswith("2.0 MB of compiled programs") and len(lines) == 6
+  assert cache.prune() == "nothing to delete"
+  shutil.rmtree(root)
+  assert re.search(r"0\.\d MB freed$", cache.prune()) and not cache.entries(tmp_path / "c")
+  assert cache.describe(str(tmp_path / "absent")).endswith("absent/xla")
+
+
+def test_what_cannot_be_deleted_is_named(load, tmp_path, monkeypatch):
+  load()
+  (entry, _) = cache.entries(tmp_path / "c")
+
+  def refuse(path):
+    raise PermissionError(13, "Permission denied")
+  monkeypatch.setattr(cache.shutil, "rmtree", refuse)
+  with pytest.raises(UserError, match=f"cannot delete {entry.path} .Permission denied.: delete it by hand"):
+    cache.delete([entry])

@@ -6,7 +6,7 @@ from dgjax import data
 from dgjax.errors import UserError
 
 KEYS = {"name", "dir", "cache_dir", "image_size", "augment", "mixing", "val_fraction", "test_fraction", "split_seed",
-        "on_error", "threads", "prefetch"}
+        "on_error", "threads", "prefetch", "on_device"}
 
 
 @pytest.mark.parametrize("name", sorted(data.DATASETS))

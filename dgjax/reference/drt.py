@@ -12,6 +12,8 @@ M3SDA-beta is printed with a superscript and the Greek letter. Some averages are
 `AVERAGE_IS_NOT_THE_MEAN`.
 """
 
+from collections.abc import Mapping
+
 from dgjax.reference.table import Ours, Table, Training, parse
 
 TITLE = "Dynamic Transfer for Multi-Source Domain Adaptation (CVPR 2021)"
@@ -35,7 +37,7 @@ _FORMS = (
 )
 
 
-def _mcd(headers: tuple[str, ...], settings: dict[str, object]) -> tuple[Ours, ...]:
+def _mcd(headers: tuple[str, ...], settings: Mapping[str, object]) -> tuple[Ours, ...]:
   return tuple(Ours("mcd", headers, {**settings, **form}, _HEADS) for form in _FORMS)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
-from sklearn.manifold import TSNE
 
 from dgjax.errors import UserError
 from dgjax.models.network import Network
@@ -81,24 +80,3 @@ def vectors(coefficients: Mapping[str, np.ndarray], half: str = "") -> np.ndarra
   if half not in parts:
     raise ValueError(f"no half {half!r} of the layers: use 'low', 'high' or ''")
   return np.concatenate([coefficients[layer] for layer in parts[half]], axis=1)
-
-
-def embed(points: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np.ndarray:
-  """Places points in the plane by t-SNE.
-
-  Args:
-    points: (images, n), such as `vectors` gives; at least 2.
-    seed: of the initial positions' solver.
-    perplexity: effective number of neighbours; lowered to a third of the other points where there are few.
-
-  Returns:
-    (images, 2) float32.
-
-  Raises:
-    ValueError: fewer than 2 points.
-  """
-  if len(points) < 2:
-    raise ValueError(f"{len(points)} points: t-SNE needs at least 2")
-  few = max(1.0, (len(points) - 1) / 3)
-  return TSNE(perplexity=min(perplexity, few), init="pca" if min(points.shape) > 1 else "random",
-              random_state=seed).fit_transform(np.asarray(points, np.float32))

@@ -63,15 +63,3 @@ def test_a_static_network_has_none():
   variables = jax.jit(network.init)(jax.random.key(0), IMAGES[:1])
   with pytest.raises(UserError, match=r"set model\.dynamic"):
     coefficients.collect(network, variables, [{"image": IMAGES}])
-
-
-def test_groups_stay_groups_in_the_plane():
-  points = np.concatenate([RNG.normal(centre, 0.1, size=(12, 5)) for centre in (0, 3)])
-  plane = coefficients.embed(points)
-  assert plane.shape == (24, 2)
-  np.testing.assert_array_equal(plane, coefficients.embed(points))
-  a, b = plane[:12], plane[12:]
-  assert np.linalg.norm(a.mean(0) - b.mean(0)) > 2 * max(a.std(), b.std())
-  assert coefficients.embed(points[:2]).shape == (2, 2)
-  with pytest.raises(ValueError, match="at least 2"):
-    coefficients.embed(points[:1])

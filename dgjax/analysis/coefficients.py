@@ -21,7 +21,8 @@ def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Ma
 
   Args:
     network: with dynamic residuals.
-    variables: its "params" and "batch_stats".
+    variables: its "params" and "batch_stats"; stages after the last that has any, such as a head whose place others
+      take, are not run.
     batches: dicts of `image` (batch, height, width, channels) and, where rows are padding, `mask` (batch,) bool.
     prepare: what is done to a batch on the device first, such as `experiment.normalise`.
 
@@ -34,9 +35,12 @@ def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Ma
 
   Source: drt.txt, section 4.5.
   """
+  last = max(network.index(stage) for stage in variables["params"])
+  stop = network.names[last + 1] if last + 1 < len(network.names) else None
+
   @jax.jit
   def run(batch):
-    _, sown = network.apply(variables, prepare(batch)["image"], mutable=["intermediates"])
+    _, sown = network.apply(variables, prepare(batch)["image"], stop=stop, mutable=["intermediates"])
     return sown.get("intermediates", {})
 
   parts: dict[tuple[str, str], list[np.ndarray]] = {}

@@ -208,7 +208,7 @@ def draw(run: Run, images: Sample, parts: Sequence[str] = ("embedding",), by: Se
     points = plane(vectors(run, images, part), how)
     for name in [name for name in by if name != "correct"] or by:
       panels[f"{part} by {name}"] = (points, names[name])
-  return figures.points_in_plane(panels, marks)
+  return figures.points_in_plane(panels, marks, (*run.sources, run.target, *run.classes, "right", "wrong"))
 
 
 @command.one_line

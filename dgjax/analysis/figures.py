@@ -230,17 +230,18 @@ def overlap_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
   return figure
 
 
-def points_in_plane(panels: Mapping[str, tuple[Any, Sequence[str]]], right: Any = None) -> Figure:
+def points_in_plane(panels: Mapping[str, tuple[Any, Sequence[str]]], right: Any = None,
+                    order: Sequence[str] = ()) -> Figure:
   """Images as points, coloured by a name that each has.
 
   Args:
     panels: title of a panel -> (images, 2) positions, and the name of each image, such as its domain or class.
     right: (images,) bool, whether each image was classified rightly: a circle if so, a cross if not. Default: each name
       has a marker of its own.
+    order: names in the order of the legends; others come behind, as they first come among the images.
 
   Returns:
-    The figure: the panels in a row, under each a legend with names in the order in which they first come; of more than
-    `MOST_NAMES` there is none.
+    The figure: the panels in a row, under each a legend; of more than `MOST_NAMES` there is none.
 
   Raises:
     ValueError: no panel, or one with another number of names or of marks than of positions.
@@ -257,7 +258,8 @@ def points_in_plane(panels: Mapping[str, tuple[Any, Sequence[str]]], right: Any 
     marks = np.ones(len(of), bool) if right is None else np.asarray(right)
     if points.shape != (len(of), 2) or marks.shape != of.shape:
       raise ValueError(f"panel {title!r}: positions of shape {points.shape} for {len(of)} names and {len(marks)} marks")
-    names = list(dict.fromkeys(of.tolist()))
+    there = dict.fromkeys(of.tolist())
+    names = list(dict.fromkeys([*(name for name in order if name in there), *there]))
     for i, name in enumerate(names):
       colour = COLOURS[i] if len(names) <= len(COLOURS) else matplotlib.colormaps[MANY](i / (len(names) - 1))
       own = MARKERS[i % len(MARKERS)] if right is None else "o"
@@ -285,8 +287,8 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
     records: lines of a run's `metrics.jsonl`.
 
   Returns:
-    The figure: on the left every training loss, smoothed by a moving average over a 50th of the run, and as it was
-    behind it; on the right accuracy on the training batches (smoothed too), on each source's validation split, and on
+    The figure: on the left every training loss (their sum dashed), smoothed by a moving average over a 50th of the run,
+    and as it was behind it; on the right accuracy on the training batches (smoothed too), on each source's validation split, and on
     the target's test split (black).
   """
   lines = list(records)
@@ -297,15 +299,15 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
 
   names = dict.fromkeys(key for line in lines for key in line)
   train = [key for key in names if key.startswith("train/")]
-  losses = [key for key in train if not key.endswith("accuracy")]
+  losses = sorted((key for key in train if not key.endswith("accuracy")), key=lambda key: key == "train/loss")
   figure = Figure(figsize=(9.5, 4.2), layout="constrained")
   left, right = figure.subplots(1, 2, sharex=True)
   lowest, highest = np.inf, 0.0
   for i, key in enumerate(losses):
     steps, values = series(key)
-    colour = COLOURS[i % len(COLOURS)]
+    colour = "black" if key == "train/loss" else COLOURS[i % (len(COLOURS) - 1)]  # the last colour is black, too
     left.plot(steps, values, color=colour, alpha=0.15, linewidth=0.8)
-    left.plot(steps, smooth(values), color=colour, linestyle="-" if i < len(COLOURS) else "--",
+    left.plot(steps, smooth(values), color=colour, linestyle="--" if key == "train/loss" else "-",
               label=key.removeprefix("train/").replace("_", " "))
     lowest, highest = min(lowest, np.quantile(smooth(values), 0.02)), max(highest, smooth(values).max())
   if lowest > 0 and highest > 30 * lowest:
@@ -314,8 +316,7 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
   for i, key in enumerate(key for key in train if key.endswith("accuracy")):
     steps, values = series(key)
     right.plot(steps, smooth(values), color="#999999", linestyle=("-", ":", "--")[i % 3],
-               label=f"{key.removeprefix('train/').removesuffix('accuracy').strip('_').replace('_', ' ')} "
-                     "in training".strip())
+               label=f"{key.removeprefix('train/').replace('_', ' ')} in training")
   for i, key in enumerate(key for key in names if key.startswith("val/")):
     right.plot(*series(key), color=COLOURS[i % 7], marker=MARKERS[i % len(MARKERS)], markersize=4,
                label=f"{key.split('/')[1]}, validation")

@@ -129,10 +129,10 @@ def test_save_all_of_a_method_without_masks_draws_nothing(tmp_path):
 def test_images_in_the_plane_are_coloured_by_name():
   domains, classes = [*["sketch"] * 5, *["photo"] * 7], ["dog", "cat"] * 6
   points = RNG.normal(size=(12, 2))
-  figure = figures.points_in_plane({"by domain": (points, domains), "by class": (points, classes)})
+  figure = figures.points_in_plane({"by domain": (points, domains), "by class": (points, classes)}, order=["cat", "dog"])
   assert {"by domain", "by class"} <= texts(figure) and inside(figure)
   found = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
-  assert found == [["sketch", "photo"], ["dog", "cat"]]
+  assert found == [["sketch", "photo"], ["cat", "dog"]]
   drawn = [[len(points.get_offsets()) for points in axes.collections if len(points.get_offsets())]
            for axes in figure.axes]
   assert drawn == [[5, 7], [6, 6]]
@@ -160,8 +160,8 @@ def test_curves_hold_every_loss_and_every_domain():
   figure = figures.curves([*train, *scores])
   left, right = ([line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
                  for axes in figure.axes)
-  assert left == ["loss", "masks overlap"]
-  assert right == ["in training", "photo, validation", "sketch, validation", "cartoon, target"]
+  assert left == ["masks overlap", "loss"]
+  assert right == ["accuracy in training", "photo, validation", "sketch, validation", "cartoon, target"]
   assert inside(figure)
 
 

@@ -288,8 +288,8 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
 
   Returns:
     The figure: on the left every training loss (their sum dashed), smoothed by a moving average over a 50th of the run,
-    and as it was behind it; on the right accuracy on the training batches (smoothed too), on each source's validation split, and on
-    the target's test split (black).
+    and as it was behind it; on the right accuracy on the training batches (smoothed too), on each source's validation
+    split, and on the target's test split (black).
   """
   lines = list(records)
 

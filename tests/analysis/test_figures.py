@@ -129,7 +129,8 @@ def test_save_all_of_a_method_without_masks_draws_nothing(tmp_path):
 def test_images_in_the_plane_are_coloured_by_name():
   domains, classes = [*["sketch"] * 5, *["photo"] * 7], ["dog", "cat"] * 6
   points = RNG.normal(size=(12, 2))
-  figure = figures.points_in_plane({"by domain": (points, domains), "by class": (points, classes)}, order=["cat", "dog"])
+  figure = figures.points_in_plane({"by domain": (points, domains), "by class": (points, classes)},
+                                   order=["cat", "dog"])
   assert {"by domain", "by class"} <= texts(figure) and inside(figure)
   found = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
   assert found == [["sketch", "photo"], ["cat", "dog"]]

@@ -33,6 +33,7 @@ from local import PREEMPTED, die_with_parent
 
 from dgjax import config, config_files
 from dgjax.analysis import tables
+from dgjax.analysis.command import Parser
 from dgjax.errors import UserError
 
 
@@ -153,7 +154,7 @@ def _settle(place: Place) -> None:
 
 def main(argv: Sequence[str]) -> int:
   """Runs what the command line says, and prints the table."""
-  parser = tables.Parser(prog="python launch/table.py", description=__doc__, allow_abbrev=False,
+  parser = Parser(prog="python launch/table.py", description=__doc__, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("configs", nargs="+", help="FILE.py[:ARGUMENTS] or NAME[:ARGUMENTS]")
   parser.add_argument("--seeds", type=int, default=1, help="how many: 0, 1, ...")

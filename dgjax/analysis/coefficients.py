@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
-from sklearn.manifold import TSNE
 
 from dgjax.errors import UserError
 from dgjax.models.network import Network
@@ -22,7 +21,8 @@ def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Ma
 
   Args:
     network: with dynamic residuals.
-    variables: its "params" and "batch_stats".
+    variables: its "params" and "batch_stats"; stages after the last that has any, such as a head whose place others
+      take, are not run.
     batches: dicts of `image` (batch, height, width, channels) and, where rows are padding, `mask` (batch,) bool.
     prepare: what is done to a batch on the device first, such as `experiment.normalise`.
 
@@ -35,9 +35,12 @@ def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Ma
 
   Source: drt.txt, section 4.5.
   """
+  last = max(network.index(stage) for stage in variables["params"])
+  stop = network.names[last + 1] if last + 1 < len(network.names) else None
+
   @jax.jit
   def run(batch):
-    _, sown = network.apply(variables, prepare(batch)["image"], mutable=["intermediates"])
+    _, sown = network.apply(variables, prepare(batch)["image"], stop=stop, mutable=["intermediates"])
     return sown.get("intermediates", {})
 
   parts: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -81,24 +84,3 @@ def vectors(coefficients: Mapping[str, np.ndarray], half: str = "") -> np.ndarra
   if half not in parts:
     raise ValueError(f"no half {half!r} of the layers: use 'low', 'high' or ''")
   return np.concatenate([coefficients[layer] for layer in parts[half]], axis=1)
-
-
-def embed(points: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np.ndarray:
-  """Places points in the plane by t-SNE.
-
-  Args:
-    points: (images, n), such as `vectors` gives; at least 2.
-    seed: of the initial positions' solver.
-    perplexity: effective number of neighbours; lowered to a third of the other points where there are few.
-
-  Returns:
-    (images, 2) float32.
-
-  Raises:
-    ValueError: fewer than 2 points.
-  """
-  if len(points) < 2:
-    raise ValueError(f"{len(points)} points: t-SNE needs at least 2")
-  few = max(1.0, (len(points) - 1) / 3)
-  return TSNE(perplexity=min(perplexity, few), init="pca" if min(points.shape) > 1 else "random",
-              random_state=seed).fit_transform(np.asarray(points, np.float32))

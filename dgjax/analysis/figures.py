@@ -1,10 +1,11 @@
-"""Figures of what a run learned: masks, their overlap, accuracy under each, images in the plane. Saved as PNG."""
+"""Figures of a run: training curves, masks, their overlap, accuracy under each, images in the plane and as they are."""
 
 import itertools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -20,6 +21,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 MARKERS = "osD^vPX*"
 SHARED, SPECIFIC, OFF = COLOURS[0], COLOURS[1], "#E4E4E4"
 COLOURMAP = "cividis"
+MANY = "turbo"  # for more names than COLOURS
+MOST_NAMES = 24  # in a legend
 
 
 def order_units(on: np.ndarray, probs: np.ndarray) -> np.ndarray:
@@ -227,43 +230,191 @@ def overlap_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
   return figure
 
 
-def domains_in_plane(panels: Mapping[str, Any], domains: Sequence[str]) -> Figure:
-  """Images as points, coloured by their domain.
+def points_in_plane(panels: Mapping[str, tuple[Any, Sequence[str]]], right: Any = None,
+                    order: Sequence[str] = ()) -> Figure:
+  """Images as points, coloured by a name that each has.
 
   Args:
-    panels: title of a panel -> (images, 2) positions, such as `coefficients.embed` gives.
-    domains: the domain of each image, in the same order in every panel.
+    panels: title of a panel -> (images, 2) positions, and the name of each image, such as its domain or class.
+    right: (images,) bool, whether each image was classified rightly: a circle if so, a cross if not. Default: each name
+      has a marker of its own.
+    order: names in the order of the legends; others come behind, as they first come among the images.
 
   Returns:
-    The figure: the panels in a row, and a colour and a marker for each domain, in the order in which they first come.
+    The figure: the panels in a row, under each a legend; of more than `MOST_NAMES` there is none.
 
   Raises:
-    ValueError: no panel, or one with another number of images.
+    ValueError: no panel, or one with another number of names or of marks than of positions.
 
-  Source: Li et al. 2021 (DRT), Figs. 4 and 5.
+  Source: Li et al. 2021 (DRT), Figs. 4 and 5; Duboudin et al. 2021 (RCL), Fig. 3; Shankar et al. 2018 (CrossGrad),
+    Figs. 6 and 7.
   """
   if not panels:
     raise ValueError("no panel to draw")
-  figure = Figure(figsize=(max(4.2, 3.9 * len(panels)), 4.3), layout="constrained")
+  figure = Figure(figsize=(max(4.2, 3.9 * len(panels)), 4.9), layout="constrained")
   row = figure.subplots(1, len(panels), squeeze=False)[0]
-  names, of = list(dict.fromkeys(domains)), np.asarray(domains)
-  for (title, values), axes in zip(panels.items(), row, strict=True):
-    points = np.asarray(values)
-    if points.shape != (len(of), 2):
-      raise ValueError(f"panel {title!r}: positions of shape {points.shape} for {len(of)} images")
+  for (title, (values, labels)), axes in zip(panels.items(), row, strict=True):
+    points, of = np.asarray(values), np.asarray(labels)
+    marks = np.ones(len(of), bool) if right is None else np.asarray(right)
+    if points.shape != (len(of), 2) or marks.shape != of.shape:
+      raise ValueError(f"panel {title!r}: positions of shape {points.shape} for {len(of)} names and {len(marks)} marks")
+    there = dict.fromkeys(of.tolist())
+    names = list(dict.fromkeys([*(name for name in order if name in there), *there]))
     for i, name in enumerate(names):
-      axes.scatter(*points[of == name].T, s=10, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)],
-                   linewidths=0, alpha=0.8, label=name)
+      colour = COLOURS[i] if len(names) <= len(COLOURS) else matplotlib.colormaps[MANY](i / (len(names) - 1))
+      own = MARKERS[i % len(MARKERS)] if right is None else "o"
+      for taken, marker in ((marks, own), (~marks, "x")):
+        where = (of == name) & taken
+        if where.any():
+          axes.scatter(*points[where].T, s=14 if marker == "x" else 10, color=[colour], marker=marker,
+                       linewidths=0.8 if marker == "x" else 0, alpha=0.8)
+      axes.scatter([], [], s=20, color=[colour], marker=own, label=name)
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
-  figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 6),
-                frameon=False, fontsize=9, markerscale=2)
+    if len(names) <= MOST_NAMES:
+      axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2 if len(names) < 7 else 4, frameon=False,
+                  fontsize=8, handletextpad=0.2, columnspacing=1)
+  if right is not None:
+    figure.suptitle("circle: classified rightly, cross: wrongly", fontsize=9)
+  return figure
+
+
+def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
+  """Losses and accuracies over training.
+
+  Args:
+    records: lines of a run's `metrics.jsonl`.
+
+  Returns:
+    The figure: on the left every training loss (their sum dashed), smoothed by a moving average over a 50th of the run,
+    and as it was behind it; on the right accuracy on the training batches (smoothed too), on each source's validation
+    split, and on the target's test split (black).
+  """
+  lines = list(records)
+
+  def series(key: str) -> tuple[np.ndarray, np.ndarray]:
+    found = [(line["step"], line[key]) for line in lines if key in line]
+    return tuple(np.array(found, float).T)
+
+  names = dict.fromkeys(key for line in lines for key in line)
+  train = [key for key in names if key.startswith("train/")]
+  losses = sorted((key for key in train if not key.endswith("accuracy")), key=lambda key: key == "train/loss")
+  figure = Figure(figsize=(9.5, 4.2), layout="constrained")
+  left, right = figure.subplots(1, 2, sharex=True)
+  lowest, highest = np.inf, 0.0
+  for i, key in enumerate(losses):
+    steps, values = series(key)
+    colour = "black" if key == "train/loss" else COLOURS[i % (len(COLOURS) - 1)]  # the last colour is black, too
+    left.plot(steps, values, color=colour, alpha=0.15, linewidth=0.8)
+    left.plot(steps, smooth(values), color=colour, linestyle="--" if key == "train/loss" else "-",
+              label=key.removeprefix("train/").replace("_", " "))
+    lowest, highest = min(lowest, np.quantile(smooth(values), 0.02)), max(highest, smooth(values).max())
+  if lowest > 0 and highest > 30 * lowest:
+    left.set_yscale("log")
+  left.set_ylabel("loss in training")
+  for i, key in enumerate(key for key in train if key.endswith("accuracy")):
+    steps, values = series(key)
+    right.plot(steps, smooth(values), color="#999999", linestyle=("-", ":", "--")[i % 3],
+               label=f"{key.removeprefix('train/').replace('_', ' ')} in training")
+  for i, key in enumerate(key for key in names if key.startswith("val/")):
+    right.plot(*series(key), color=COLOURS[i % 7], marker=MARKERS[i % len(MARKERS)], markersize=4,
+               label=f"{key.split('/')[1]}, validation")
+  for key in (key for key in names if key.startswith("test/")):
+    right.plot(*series(key), color="black", linewidth=2, marker=".", label=f"{key.split('/')[1]}, target")
+  right.set_ylabel("accuracy")
+  right.yaxis.set_major_formatter(PercentFormatter(1))
+  right.set_ylim(-0.03, 1.03)
+  for axes in (left, right):
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#E4E4E4")
+    if axes.lines:
+      axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8)
+  return figure
+
+
+def smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
+  """A centred moving average over a share of a series; at its ends over what there is.
+
+  Args:
+    values: (n,).
+    share: of the series, in (0, 1].
+
+  Returns:
+    (n,) float64.
+  """
+  half = int(len(values) * share / 2)
+  sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+  place = np.arange(len(values))
+  low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+  return (sums[high] - sums[low]) / (high - low)
+
+
+def domain_bars(series: Mapping[str, Mapping[str, float]]) -> Figure:
+  """Accuracy on each domain, a group of bars for each and for their mean.
+
+  Args:
+    series: name, such as "oracle" -> domain -> accuracy in [0, 1]; the first names the domains.
+
+  Returns:
+    The figure. A domain that a series lacks has no bar of it, and the series none at the mean.
+
+  Source: Li et al. 2021 (DRT), Fig. 2.
+  """
+  domains = list(next(iter(series.values())))
+  figure = Figure(figsize=(max(5.5, 1.8 + (len(domains) + 1) * (0.3 + 0.24 * len(series))), 3.9), layout="constrained")
+  axes = figure.subplots()
+  width = 0.8 / len(series)
+  heights = [[100 * scores.get(domain, np.nan) for domain in domains] for scores in series.values()]
+  for i, (name, values) in enumerate(zip(series, heights, strict=True)):
+    place = np.arange(len(domains) + 1) + (i - (len(series) - 1) / 2) * width
+    bars = axes.bar(place, np.append(values, np.mean(values)), 0.92 * width, label=name,
+                    color=COLOURS[i % len(COLOURS)])
+    axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=2, rotation=90)
+  axes.axvline(len(domains) - 0.5, color="#777777", linewidth=0.8, linestyle=":")
+  axes.set_xticks(range(len(domains) + 1), [*domains, "mean"], fontsize=8)
+  lowest, highest = np.nanmin(heights), np.nanmax(heights)
+  room = max(highest - lowest, 5.0)
+  axes.set_ylim(max(0.0, lowest - room), highest + 0.5 * room)
+  axes.set_ylabel("accuracy (%)")
+  axes.spines[["top", "right"]].set_visible(False)
+  figure.legend(loc="outside upper center", ncols=min(len(series), 4), frameon=False, fontsize=9)
+  return figure
+
+
+def image_rows(rows: Mapping[str, Any], columns: Sequence[str] = ()) -> Figure:
+  """Images in rows.
+
+  Args:
+    rows: name of a row -> (images, height, width, channels) float in [0, 1], of 1 or 3 channels; rows may differ in
+      length.
+    columns: what stands above the first images of each row.
+
+  Returns:
+    The figure.
+
+  Source: Duboudin et al. 2021 (RCL), Fig. 1.
+  """
+  longest = max(len(images) for images in rows.values())
+  figure = Figure(figsize=(1.2 + 0.75 * longest, 0.3 + 0.8 * len(rows)), layout="constrained")
+  grid = figure.subplots(len(rows), longest, squeeze=False)
+  for (name, images), line in zip(rows.items(), grid, strict=True):
+    for axes, image in itertools.zip_longest(line, images):
+      axes.set_xticks([])
+      axes.set_yticks([])
+      axes.spines[:].set_visible(False)
+      if image is not None:
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+  for axes, name in zip(grid[0], columns, strict=False):
+    axes.set_title(name, fontsize=9)
   return figure
 
 
 def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
-  """Writes a figure as PNG, making its folder.
+  """Writes a figure as PNG, and as PDF beside it, making its folder.
 
   Args:
     figure: what one of the functions above returned.
@@ -274,6 +425,7 @@ def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, format="png", dpi=150)
+  figure.savefig(path.with_suffix(".pdf"), format="pdf", metadata={"CreationDate": None})  # the same each time
   return path
 
 
@@ -281,21 +433,25 @@ def save_all(folder: pathlib.Path, results: Mapping[str, Any]) -> list[pathlib.P
   """Draws every figure that a finished run has something to show in, into its sub-folder `figures`.
 
   Args:
-    folder: the run's folder. `metrics.jsonl` is read for the curves, and `masks.npz` (an array of mask probabilities
+    folder: the run's folder. `metrics.jsonl` is read for curves, and `masks.npz` (an array of mask probabilities
       (p, k) for each masked layer) for the masks, where they are there.
     results: the contents of its `results.json`: `sources`, the `groups` that took their part in training where the
       data set has groups, and where the method has them `mask_matrix` and `overlap`.
 
   Returns:
-    The files written, in `folder/figures`: masks.png, overlap.png, overlap_curves.png, mask_matrix.png.
+    The PNG files written, in `folder/figures`, each with a PDF beside it: curves.png, masks.png, overlap.png,
+    overlap_curves.png, mask_matrix.png.
   """
   figures, trained = {}, results.get("groups") or results["sources"]
+  lines = read_lines(folder / "metrics.jsonl")
+  if any(key.startswith("train/") for line in lines for key in line):
+    figures["curves"] = curves(lines)
   if (folder / "masks.npz").exists():
     with np.load(folder / "masks.npz", allow_pickle=False) as probs:
       figures["masks"] = masks(dict(probs), trained)
   if "iou/mean" in results.get("overlap", {}):  # a single source domain has no overlap to show
     figures["overlap"] = overlap_bars(results["overlap"], trained)
-    figures["overlap_curves"] = overlap_curves(read_lines(folder / "metrics.jsonl"))
+    figures["overlap_curves"] = overlap_curves(lines)
   if results.get("mask_matrix"):
     figures["mask_matrix"] = mask_matrix(results["mask_matrix"])
   return [save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 from dgjax.analysis.results import Results
 from dgjax.analysis.summary import table as aligned
@@ -12,10 +13,12 @@ FORMATS = ("text", "markdown", "csv", "latex")
 MISSING = "missing"
 
 
-def _number(value: float | None, error: float | None = None, missing: str = MISSING) -> str:
+def _number(value: float | None, error: float | None = None, missing: str = MISSING,
+            remarks: Sequence[str] = ()) -> str:
   if value is None:
     return missing
-  return f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+  number = f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+  return f"{number} ({', '.join(remarks)})" if remarks else number
 
 
 def grid(table: Results) -> list[list[str]]:
@@ -31,9 +34,9 @@ def grid(table: Results) -> list[list[str]]:
   between = ["paper"] if table.paper else []
   rows = [["method", "seeds", *(text for name in ours for text in (name, *between))]]
   for row in table.rows:
-    cells = [(_number(cell.mean, cell.error), cell.paper) for cell in row.cells.values()]
+    cells = [(_number(cell.mean, cell.error, remarks=cell.remarks), cell.paper) for cell in row.cells.values()]
     if table.mean_label:
-      cells.append((_number(*row.mean), row.mean_paper))
+      cells.append((_number(*row.mean, remarks=row.remarks), row.mean_paper))
     rows.append([row.label, row.seeds])
     for text, published in cells:
       rows[-1] += [text, _number(published, missing="-")] if table.paper else [text]
@@ -52,8 +55,8 @@ def render(table: Results, form: str = "text") -> str:
 
   Args:
     table: what `build` returned.
-    form: one of `FORMATS`. CSV has numbers in percent with columns of their own for standard errors, numbers of seeds
-      and the paper; the others say "missing" where there is no run.
+    form: one of `FORMATS`. CSV has numbers in percent with columns of their own for standard errors, numbers of seeds,
+      the paper and, last, remarks on the runs; the others say "missing" where there is no run.
 
   Returns:
     Lines, without the last newline.
@@ -91,13 +94,15 @@ def _csv(table: Results) -> str:
   header = ["dataset", "selection", "method"]
   for column in table.columns:
     header += [*names(column), f"{column} seeds"]
-  lines = [[*header, *(names(table.mean_label) if table.mean_label else [])]]
+  lines = [[*header, *(names(table.mean_label) if table.mean_label else []), *(["remarks"] if table.paper else [])]]
   for row in table.rows:
     lines.append([table.dataset, table.selection, row.label])
     for cell in row.cells.values():
       lines[-1] += [*numbers(cell.mean, cell.error, cell.paper), str(len(cell.scores))]
     if table.mean_label:
       lines[-1] += numbers(*row.mean, row.mean_paper)
+    if table.paper:
+      lines[-1].append(", ".join(row.remarks))
   buffer = io.StringIO()
   csv.writer(buffer, lineterminator="\n").writerows(lines)
   return buffer.getvalue().rstrip("\n")
@@ -114,6 +119,6 @@ def commands(table: Results) -> str:
   """
   lines = []
   for row in table.rows:
-    for (target, seed), run in row.runs.items():
-      lines.append(f"{row.label}, {target}, seed {seed}: {run.results.get('command') or 'not recorded'}")
+    for run in row.runs:
+      lines.append(f"{row.label}, {run.column}, seed {run.get('seed')}: {run.results.get('command') or 'not recorded'}")
   return "\n".join(lines)

@@ -63,6 +63,17 @@ class Run:
     """The column that the run is of, see `summary.column`."""
     return column(self.results)
 
+  def published(self, paper: Table, mode: str) -> tuple[str, str] | None:
+    """The row of a published table that is about the run.
+
+    Args:
+      paper: the table.
+      mode: the way of predicting; "" for the one that the run reports.
+    """
+    if not paper.covers(self.get("sources"), self.get("target")):
+      return None
+    return paper.find_row(self.config, mode or self.config.get("algorithm.prediction", "default"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -71,10 +82,12 @@ class Cell:
   Attributes:
     scores: seed -> accuracy in percent.
     paper: the published number in percent, or None.
+    remarks: what the runs did with less than the paper's: "short", "from scratch".
   """
 
   scores: Mapping[int, float]
   paper: float | None = None
+  remarks: tuple[str, ...] = ()
 
   @property
   def mean(self) -> float | None:
@@ -92,13 +105,18 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One method; `cells` has an entry for every column, `mean` is over them, `runs` are (column, seed) -> run."""
+  """One method; `cells` has an entry for every column, `mean` is over them, `runs` are those that the cells are of."""
 
   label: str
   cells: Mapping[str, Cell]
   mean: tuple[float | None, float | None]
   mean_paper: float | None
-  runs: Mapping[tuple[str, int], Run]
+  runs: Sequence[Run]
+
+  @property
+  def remarks(self) -> tuple[str, ...]:
+    """Those of any of its cells."""
+    return tuple(dict.fromkeys(remark for cell in self.cells.values() for remark in cell.remarks))
 
   @property
   def seeds(self) -> str:
@@ -184,7 +202,7 @@ def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
   return {key: found for key, found in values.items() if len(found) > 1}
 
 
-def score(run: Run, selection: str, mode: str, in_domain: bool) -> float | None:
+def score(run: Run, selection: str, mode: str, in_domain: bool, measure: str = "accuracy") -> float | None:
   """A run's accuracy in percent.
 
   Args:
@@ -192,6 +210,7 @@ def score(run: Run, selection: str, mode: str, in_domain: bool) -> float | None:
     selection: the rule that chooses the step.
     mode: the way of predicting; "" for the one that the run reports.
     in_domain: on the sources' test splits (unweighted mean), not the target.
+    measure: "accuracy", or "class_accuracy" for the mean of the classes'.
 
   Returns:
     The accuracy; None if the run has no such mode.
@@ -199,13 +218,13 @@ def score(run: Run, selection: str, mode: str, in_domain: bool) -> float | None:
   Raises:
     UserError: if the run has no such measurement, or it was made at another rule's step.
   """
-  if not mode:
+  if not mode and measure == "accuracy":
     value = run.get("selection", selection, "target_accuracy")
   else:
     rule = run.results.get("report", {}).get("rule", "source_val")
     if rule != selection:
-      raise UserError(f"{run.folder} was scored in every mode at the step of {rule}: --selection={rule}")
-    scores = run.get("accuracy").get(mode)
+      raise UserError(f"{run.folder} was scored in full at the step of {rule} alone: --selection={rule}")
+    scores = run.get(measure).get(mode or run.config.get("algorithm.prediction", "default"))
     if scores is None:
       return None
     domains = run.get("sources") if in_domain else [run.get("target")]
@@ -273,7 +292,11 @@ def build(
 
 def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence[str], modes: Sequence[str],
            in_domain: bool, paper: Table | None) -> Results:
-  columns = tuple(sorted({run.column for run in runs}))
+  def name_of(run: Run) -> str:
+    alone = paper and paper.single_source and len(run.get("sources")) == 1
+    return run.get("target") if alone else run.column
+
+  columns = tuple(sorted({name_of(run) for run in runs}))
   complete = False
   if paper:
     published = {paper.column_of(name) for name in columns}
@@ -285,7 +308,7 @@ def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence
     groups.setdefault((run.get("method"), *map(run.part, group_by)), []).append(run)
   rows, notes = [], []
   for key in sorted(groups, key=_sort_key):
-    by_column = {name: _seeds([run for run in groups[key] if run.column == name], name, group_by) for name in columns}
+    by_column = {name: _seeds([run for run in groups[key] if name_of(run) == name], name, group_by) for name in columns}
     parts = dict(zip(group_by, key[1:], strict=True))
     label = ", ".join([parts.pop(FILE, None) or key[0], *(f"{name}={value}" for name, value in parts.items()
                                                           if value is not None)])  # None: the method has no such key
@@ -296,7 +319,8 @@ def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence
       if any(cell.scores for cell in row.cells.values()):
         rows.append(row)
   measured = "on the sources' test splits, by target" if in_domain else "on the target"
-  title = f"{dataset}: accuracy (%) {measured}, mean ± standard error over seeds"
+  over = ", mean over single sources" if paper and paper.single_source else ""
+  title = f"{dataset}: {_measure(paper).replace('_', ' ')} (%) {measured}{over}, mean ± standard error over seeds"
   every = _possible(runs)
   if len(columns) == 1:
     mean_label = ""
@@ -304,6 +328,10 @@ def _table(dataset: str, runs: Sequence[Run], selection: str, group_by: Sequence
     mean_label = "mean" if len(columns) == every else f"mean of {len(columns)}" + (f" of {every}" if every else "")
   source = f"{paper.paper}, Table {paper.number}: {paper.caption}" if paper else ""
   return Results(dataset, title, selection, columns, mean_label, tuple(rows), source, tuple(notes))
+
+
+def _measure(paper: Table | None) -> str:
+  return paper.measure if paper else "accuracy"
 
 
 def _possible(runs: Sequence[Run]) -> int:
@@ -315,35 +343,45 @@ def _possible(runs: Sequence[Run]) -> int:
   return len(domains) * (len(domains) - 1) if pairs else 0
 
 
-def _seeds(runs: Sequence[Run], name: str, group_by: Sequence[str]) -> dict[int, Run]:
-  """The runs of one cell by seed, having checked that nothing else differs."""
+def _seeds(runs: Sequence[Run], name: str, group_by: Sequence[str]) -> dict[int, list[Run]]:
+  """The runs of one cell by seed, one for each choice of sources, having checked that nothing else differs."""
   if runs and (differ := differing(runs)):
     raise UserError(f"runs of {runs[0].get('method')} on {name} differ in {_listed(differ)}: "
                     f"--group-by={','.join([*group_by, next(iter(differ))])} makes rows of them")
-  seeds: dict[int, Run] = {}
+  seeds: dict[int, dict[str, Run]] = {}
   for run in runs:
-    seed = run.get("seed")
-    if seed in seeds:
-      raise UserError(f"{seeds[seed].folder} and {run.folder} are the same run (seed {seed}): remove one")
-    seeds[seed] = run
-  return dict(sorted(seeds.items()))
+    same = seeds.setdefault(run.get("seed"), {})
+    if run.column in same:
+      raise UserError(f"{same[run.column].folder} and {run.folder} are the same run (seed {run.get('seed')}): remove "
+                      "one")
+    same[run.column] = run
+  return {seed: list(same.values()) for seed, same in sorted(seeds.items())}
 
 
-def _row(label: str, by_column: Mapping[str, Mapping[int, Run]], selection: str, mode: str, in_domain: bool,
+def _row(label: str, by_column: Mapping[str, Mapping[int, Sequence[Run]]], selection: str, mode: str, in_domain: bool,
          paper: Table | None, complete: bool) -> Row:
-  published = None
-  if paper:
-    run = next(run for seeds in by_column.values() for run in seeds.values())
-    published = paper.find_row(run.config, mode or run.config.get("algorithm.prediction", "default"))
-  cells = {}
+  cells, published = {}, set()
   for name, seeds in by_column.items():
-    scores = {seed: score(run, selection, mode, in_domain) for seed, run in seeds.items()}
-    header = paper.column_of(name) if paper else None
-    cells[name] = Cell({seed: value for seed, value in scores.items() if value is not None},
-                       paper.cell(published, header) if paper and published and header else None)
-  whole = paper.cell(published, paper.overall) if paper and published and paper.overall and complete else None
+    scores = {}
+    for seed, runs in seeds.items():
+      found = [score(run, selection, mode, in_domain, _measure(paper)) for run in runs]
+      values = [value for value in found if value is not None]
+      if len(values) == len(runs):
+        scores[seed] = math.fsum(values) / len(values)
+    number: float | None = None
+    remarks: tuple[str, ...] = ()
+    if paper and (header := paper.column_of(name)):
+      every = [run for runs in seeds.values() for run in runs]
+      rows = {run.published(paper, mode) for run in every}
+      published |= rows
+      if len(rows) == 1 and (row := rows.pop()):
+        number = paper.cell(row, header)
+        remarks = tuple(dict.fromkeys(remark for run in every for remark in paper.training.remarks(run.config)))
+    cells[name] = Cell(scores, number, remarks)
+  row = published.pop() if len(published) == 1 else None
+  whole = paper.cell(row, paper.overall) if paper and row and paper.overall and complete else None
   return Row(label, cells, _mean(list(cells.values())), whole,
-             {(name, seed): run for name, seeds in by_column.items() for seed, run in seeds.items()})
+             [run for seeds in by_column.values() for runs in seeds.values() for run in runs])
 
 
 def _mean(cells: Sequence[Cell]) -> tuple[float | None, float | None]:

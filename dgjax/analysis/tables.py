@@ -11,21 +11,13 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
+from dgjax.analysis import command
 from dgjax.analysis.rendering import FORMATS, commands, render
 from dgjax.analysis.results import build, read_runs, reported
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.reference import Table, find_table
-
-
-class Parser(argparse.ArgumentParser):
-  """A parser that tells a mistake as everything here does."""
-
-  def error(self, message: str) -> Any:
-    """Raises UserError."""
-    raise UserError(f"{message}: see --help")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,26 +79,14 @@ def show(folder: pathlib.Path, options: argparse.Namespace) -> None:
     print(f"note: {path} is not finished", file=sys.stderr)
 
 
-def main(argv: Sequence[str]) -> int:
-  """Prints the tables of a folder of runs.
-
-  Args:
-    argv: the command's arguments, see the top of this file.
-
-  Returns:
-    Exit status: 0, or 1 after one line on stderr.
-  """
-  parser = Parser(prog="python -m dgjax.analysis.tables", allow_abbrev=False,
-                  description="Tables over methods, target domains and seeds.")
+@command.one_line
+def main(argv: Sequence[str]) -> None:
+  """Prints the tables of a folder of runs; see the top of this file."""
+  parser = command.parser("tables", __doc__)
   parser.add_argument("runs", type=pathlib.Path, help="folder with run folders, at any depth")
   add_arguments(parser)
-  try:
-    options = parser.parse_args(argv)
-    show(options.runs, options)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  return 0
+  options = parser.parse_args(argv)
+  show(options.runs, options)
 
 
 if __name__ == "__main__":

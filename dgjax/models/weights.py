@@ -3,9 +3,13 @@
 Names follow from the parameter tree by rule. The modules on the way to a parameter are joined by dots; a stage
 that only groups layers of the top level (ResNet's `conv1` holds `conv1` and `bn1`) is left out; kernel and scale
 become weight, a statistic gets the prefix running_. Kernels are transposed: (height, width, in, out) here is
-(out, in, height, width) there, and (in, out) is (out, in).
+(out, in, height, width) there, and (in, out) is (out, in). timm's ResNets have the same names.
+
+A file may hold more than the network, or hold it below a prefix: `module.` of DataParallel, `state_dict`, `model`,
+`backbone.`, DRT's `module.features.` and `state_dict_G`. The prefix is the one below which the network's names are.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -16,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
-from absl import logging
 from flax import traverse_util
 
 from dgjax.errors import UserError
@@ -25,6 +28,13 @@ LEAVES = {"params": {"kernel": "weight", "scale": "weight"},
           "batch_stats": {"mean": "running_mean", "var": "running_var"}}
 UNUSED = "num_batches_tracked"  # counts updates; PyTorch reads it only where momentum is None
 SHOWN = 8  # names in one message
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".bin")
+# Names of the attention branches in DRT's released networks -> here. Each Phi is a 1x1 convolution of its own there.
+BRANCHES = ((re.compile(r"(.*\.\d+)\.fc\.0\.weight"), r"\1.conv2.dynamic.squeeze.weight"),
+            (re.compile(r"(.*\.\d+)\.fc\.2\.weight"), r"\1.conv2.dynamic.routing.weight"))
+PHI = re.compile(r"(.*\.\d+)\.conv_s(\d+)\.weight")
+
+log = logging.getLogger("dgjax")
 
 
 def names(variables: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -64,6 +74,29 @@ def _listed(items: list[str]) -> str:
   return ", ".join(items[:SHOWN]) + more
 
 
+def flatten(state: Any, path: str = "") -> dict[str, Any]:
+  """The leaves of nested dicts under dotted names.
+
+  Args:
+    state: what a file holds: a dict, or one tensor.
+    path: its name.
+
+  Returns:
+    "state_dict.conv1.weight" -> tensor, and whatever else there is.
+  """
+  if not isinstance(state, Mapping):
+    return {path: state}
+  return {name: leaf for key, value in state.items()
+          for name, leaf in flatten(value, f"{path}.{key}" if path else str(key)).items()}
+
+
+def _refuse(path: str, dtypes: Mapping[str, str]) -> None:
+  """Stops at numbers of 8 bits, which mean nothing without scales that a file keeps as it likes."""
+  if strange := [f"{name} ({dtype})" for name, dtype in dtypes.items() if "F8" in dtype or "float8" in dtype]:
+    raise UserError(f"{path}: numbers of 8 bits are not read: {_listed(strange)}; convert them to float32 with the "
+                    "scales that belong to them")
+
+
 def _read_pth(path: str) -> dict[str, np.ndarray]:
   try:
     import torch
@@ -75,54 +108,99 @@ def _read_pth(path: str) -> dict[str, np.ndarray]:
   except Exception as error:  # zipfile, pickle and torch raise their own kinds
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise UserError(f"{path}: torch.load(weights_only=True) does not read it: {reason}") from None
-  entries = state if isinstance(state, Mapping) else {type(state).__name__: state}
-  if strange := [str(name) for name, value in entries.items() if not isinstance(value, torch.Tensor)]:
-    raise UserError(f"{path}: not a state_dict but {_listed(strange)}; save module.state_dict() alone")
-  return {name: (value.detach().float() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
-          for name, value in entries.items()}
+  # A checkpoint of training holds counters and an optimiser's settings beside tensors.
+  tensors = {name: value for name, value in flatten(state).items() if isinstance(value, torch.Tensor)}
+  if not tensors:
+    holds = _listed([str(name) for name in state]) if isinstance(state, Mapping) else type(state).__name__
+    raise UserError(f"{path}: no tensors, but {holds or 'nothing'}; save module.state_dict()")
+  _refuse(path, {name: str(value.dtype) for name, value in tensors.items()})
+  return {name: (value.detach().float() if value.is_floating_point() else value.detach()).numpy()  # no bfloat16 there
+          for name, value in tensors.items()}
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:
   try:
+    with safetensors.safe_open(path, framework="np") as file:
+      _refuse(path, {name: file.get_slice(name).get_dtype() for name in file.keys()})  # noqa: SIM118
     return safetensors.numpy.load_file(path)
   except (OSError, safetensors.SafetensorError) as error:
     raise UserError(f"{path}: not a safetensors file, or cut short: {error}") from None
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-  """Reads the tensors of a `.safetensors` or `.pth` (`.pt`) file.
+  """Reads the tensors of a `.safetensors` or `.pth` (`.pt`, `.pth.tar`, `.bin`) file.
 
   Args:
-    path: the file.
+    path: the file; `~` is the home folder.
 
   Returns:
-    Name -> array, as in the file.
+    Name -> array, as in the file; those of nested dicts under dotted names.
 
   Raises:
-    UserError: no such file, another kind of file, or one that cannot be read.
+    UserError: no such file, another kind of file, one that cannot be read, or numbers of 8 bits.
   """
   path = os.path.expanduser(path)
   if not os.path.isfile(path):
     raise UserError(f"model.weights: no file {path!r}")
-  suffix = os.path.splitext(path)[1]
-  if suffix == ".safetensors":
-    return _read_safetensors(path)
-  if suffix in (".pth", ".pt"):
-    return _read_pth(path)
-  raise UserError(f"model.weights: {path!r} is neither .safetensors nor .pth")
+  suffix = next((suffix for suffix in SUFFIXES if path.endswith(suffix)), None)
+  if suffix is None:
+    raise UserError(f"model.weights: {path!r} is neither .safetensors nor .pth (known: {', '.join(SUFFIXES)})")
+  return _read_safetensors(path) if suffix == ".safetensors" else _read_pth(path)
+
+
+def _below(path: str, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The tensors below the prefix under which most of a network's names are; of others nothing is taken.
+
+  Raises:
+    UserError: it is there twice.
+  """
+  found: dict[str, int] = {}
+  for name in tensors:
+    parts = name.split(".")
+    for i in range(len(parts)):
+      if ".".join(parts[i:]) in wanted:
+        prefix = "".join(f"{part}." for part in parts[:i])
+        found[prefix] = found.get(prefix, 0) + 1
+  most = [prefix for prefix, count in found.items() if count == max(found.values())]
+  if not found or "" in most:
+    return dict(tensors)
+  if len(most) > 1:
+    raise UserError(f"{path}: it holds the network {len(most)} times, under the prefixes {_listed(most)}: save one "
+                    "alone")
+  prefix, = most
+  others = [name for name in tensors if not name.startswith(prefix)]
+  log.info("%s: the network is read from below the prefix %r%s", path, prefix,
+           f"; left out: {_listed(others)}" if others else "")
+  return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _from_drt(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Renames the attention branches and the Phi of DRT's released networks, and stacks these: (k, in, out)."""
+  result: dict[str, np.ndarray] = {}
+  matrices: dict[str, dict[int, np.ndarray]] = {}
+  for name, value in tensors.items():
+    if match := PHI.fullmatch(name):
+      matrices.setdefault(f"{match[1]}.conv2.dynamic.phi", {})[int(match[2])] = value[:, :, 0, 0].T
+    else:
+      for pattern, ours in BRANCHES:
+        name = pattern.sub(ours, name)
+      result[name] = value
+  return result | {name: np.stack([found[i] for i in sorted(found)]) for name, found in matrices.items()}
 
 
 def load(path: str, variables: Mapping[str, Any], fresh_head: str | None = None,
          fresh: str | None = None) -> dict[str, Any]:
   """Replaces a network's parameters and statistics by those of a file with torchvision's names.
 
+  What the file does not decide, such as a head that starts fresh or a prefix, is logged.
+
   Args:
     path: `.safetensors`, or `.pth` (needs the `torch` extra; read without unpickling code).
     variables: "params" and "batch_stats" as the network's `init` gives them.
-    fresh_head: name of the last stage (`network.names[-1]`) to fine-tune: where the file's has another number of
-      classes, or `variables` lack the stage, the file's is left out, and this is logged. None: that is an error.
+    fresh_head: name of the last stage (`network.names[-1]`) to fine-tune: where the file lacks it or has it in another
+      size, or `variables` lack the stage, it starts fresh. None: that is an error.
     fresh: regular expression of paths such as "layer1/0/conv2/dynamic/phi": where the file lacks all parameters that it
-      finds, they stay as they are, and this is logged. A file with some of them has to have them all.
+      finds, they stay as they are. A file with some of them has to have them all.
 
   Returns:
     Variables of the same structure and types.
@@ -130,58 +208,79 @@ def load(path: str, variables: Mapping[str, Any], fresh_head: str | None = None,
   Raises:
     UserError: the file cannot be read, or lacks a tensor, or has one too many or of another shape.
   """
-  tensors = {name: value for name, value in read(path).items() if name.split(".")[-1] != UNUSED}
   known = names(variables)
   flat = traverse_util.flatten_dict(dict(variables), keep_empty_nodes=True)
   wanted = {name: _shape(where, flat[where].shape) for name, where in known.items()}
-  differing = {name for name, shape in wanted.items() if name in tensors and tensors[name].shape != shape}
+  tensors = _from_drt(_below(path, read(path), wanted))
+  tensors = {name: value for name, value in tensors.items() if name.split(".")[-1] != UNUSED}
   kept: set[str] = set()
-  if fresh_head:
-    head = {name for name in (*wanted, *tensors) if name.startswith(f"{fresh_head}.")}
-    # Only the number of classes may differ: another number of features is another network.
-    other_classes = head <= differing and all(tensors[name].shape[1:] == wanted[name][1:] for name in head)
-    if head and (other_classes or not head & wanted.keys()):
-      kept = head
-      reason = "the network here is without it"
-      if other_classes:
-        reason = f"{len(tensors[min(head)])} classes there, {wanted[min(head)][0]} here"
-      logging.info("%s: %s starts fresh: %s", path, fresh_head, reason)
-      tensors = {name: value for name, value in tensors.items() if name not in head}
+  if fresh_head and (reason := _head_differs(fresh_head, tensors, wanted)):
+    kept = {name for name in (*wanted, *tensors) if name.startswith(f"{fresh_head}.")}
+    log.info("%s: %s starts fresh: %s", path, fresh_head, reason)
+    tensors = {name: value for name, value in tensors.items() if name not in kept}
   if fresh:
     added = {name for name, where in known.items() if re.search(fresh, "/".join(where))}
     if added and not added & tensors.keys():
       kept |= added
-      logging.info("%s: %d parameters that it lacks start fresh, such as %s", path, len(added), min(added))
+      log.info("%s: %d parameters that it lacks start fresh, such as %s", path, len(added), min(added))
   faults = []
   if missing := [name for name in wanted if name not in tensors and name not in kept]:
     faults.append(f"missing {_listed(missing)}")
   if surplus := [name for name in tensors if name not in wanted]:
     faults.append(f"surplus {_listed(surplus)}")
-  if misshapen := [name for name in wanted if name in differing - kept]:
+  shared = [name for name in wanted if name in tensors]
+  if misshapen := [name for name in shared if tensors[name].shape != wanted[name]]:
     faults.append("misshapen " + _listed([f"{name} {tensors[name].shape} not {wanted[name]}" for name in misshapen]))
-  if whole := [name for name in wanted if name in tensors and not jnp.issubdtype(tensors[name].dtype, jnp.floating)]:
-    faults.append(f"not floating-point {_listed(whole)}")
+  if whole := [name for name in shared if not jnp.issubdtype(tensors[name].dtype, jnp.floating)]:
+    faults.append("not floating-point " + _listed([f"{name} ({tensors[name].dtype})" for name in whole]))
   if faults:
     raise UserError(f"{path}: not the weights of this network: {'; '.join(faults)}")
-  for name, where in known.items():
-    if name not in kept:
-      flat[where] = jnp.asarray(_from_torch(where, tensors[name]), flat[where].dtype)
+  for name in shared:
+    where = known[name]
+    flat[where] = jnp.asarray(_from_torch(where, tensors[name]), flat[where].dtype)
   return traverse_util.unflatten_dict(flat)
 
 
-def save(path: str, variables: Mapping[str, Any]) -> None:
-  """Writes a network's parameters and statistics under torchvision's names and in its layout.
+def _head_differs(head: str, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]]) -> str:
+  """Why a head starts fresh; "" if the file's fits."""
+  here = {name: shape for name, shape in wanted.items() if name.startswith(f"{head}.")}
+  there = {name: value.shape for name, value in tensors.items() if name.startswith(f"{head}.")}
+  if here == there:
+    return ""
+  if not here:
+    return "the network here is without it"
+  if not there:
+    return "the file is without it"
+  weight = f"{head}.weight"
+  if here.keys() == there.keys() and here[weight][1:] == there[weight][1:]:
+    return f"{there[weight][0]} classes there, {here[weight][0]} here"
+  return "; ".join(f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+                   for name in dict.fromkeys([*here, *there]) if here.get(name) != there.get(name))
 
-  The file appears whole or not at all; PyTorch's `load_state_dict` takes it.
+
+def to_torchvision(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """A network's parameters and statistics under torchvision's names and in its layout.
 
   Args:
-    path: a `.safetensors` file.
-    variables: "params" and "batch_stats".
+    variables: "params" and, where there are any, "batch_stats".
+
+  Returns:
+    Name -> contiguous array: kernels (out, in, height, width), linear layers (out, in). It is what PyTorch's
+    `load_state_dict` and `safetensors.numpy.save_file` take, and what `load` reads back.
   """
   flat = traverse_util.flatten_dict(dict(jax.device_get(variables)))
   # safetensors writes an array's memory as it lies, so a transposed view has to be copied.
-  tensors = {name: np.ascontiguousarray(_to_torch(where, np.asarray(flat[where])))
-             for name, where in names(variables).items()}
+  return {name: np.ascontiguousarray(_to_torch(where, np.asarray(flat[where])))
+          for name, where in names(variables).items()}
+
+
+def save(path: str, variables: Mapping[str, Any]) -> None:
+  """Writes what `to_torchvision` gives to a `.safetensors` file, which appears whole or not at all.
+
+  Args:
+    path: the file.
+    variables: "params" and "batch_stats".
+  """
   partial = f"{path}.partial"
-  safetensors.numpy.save_file(tensors, partial)
+  safetensors.numpy.save_file(to_torchvision(variables), partial)
   os.replace(partial, path)

@@ -1,12 +1,17 @@
-"""A published table as data."""
+"""A published table as data, and the runs of this library that its rows are about."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dgjax import algorithms
+from dgjax.config import flatten
 from dgjax.errors import UserError, nearest
 
 PLAIN_MODES = ("default", "pred_ens")  # what papers mean by a method's accuracy, unless they say more
+# Settings of methods that do not tell rows apart: how to predict has `Ours.modes`; the others papers leave open.
+LEFT_OPEN = ("name", "prediction", "hidden", "norm", "head", "features", "ramp", "semantic_ramp")
 
 
 def plain(name: str) -> str:
@@ -21,14 +26,31 @@ def plain(name: str) -> str:
   return "".join(c for c in name.lower() if c.isalnum())
 
 
+@functools.cache
+def method_defaults(method: str) -> Mapping[str, Any]:
+  """The settings under which a method is what papers mean by its name: its own defaults on a static network.
+
+  Args:
+    method: a name of `dgjax.algorithms.ALGORITHMS`.
+
+  Returns:
+    Config key ("algorithm.overlap_weight") -> value.
+  """
+  settings = flatten({key: value for key, value in algorithms.defaults(method).items() if key not in LEFT_OPEN})
+  return {"model.dynamic": "none", **{f"algorithm.{key}": value for key, value in settings.items()}}
+
+
 @dataclass(frozen=True)
 class Ours:
   """Runs of this library that a published row is to be compared with.
 
+  A run is one of them if its method and way of predicting are these, and every other setting of the method is as
+  `settings` say, or else the method's default. So a run without the penalty that a row is about gets no number of it.
+
   Attributes:
     method: the method's name in this library.
     headers: the row headers that it is found under, the closest first.
-    settings: config key ("algorithm.margin") -> the value that makes it this row and no other.
+    settings: config key ("algorithm.margin") -> the value that makes it this row and no other; a set means any of it.
     modes: the ways of predicting that the row is about.
   """
 
@@ -37,10 +59,52 @@ class Ours:
   settings: Mapping[str, Any] = field(default_factory=dict)
   modes: Sequence[str] = PLAIN_MODES
 
-  def fits(self, config: Mapping[str, Any], mode: str) -> bool:
-    """Whether a run's config, flat, and a way of predicting are what the row is about."""
-    return (config.get("algorithm.name") == self.method and mode in self.modes
-            and all(key in config and config[key] == value for key, value in self.settings.items()))
+  def fits(self, config: Mapping[str, Any], mode: str, shared: Mapping[str, Any]) -> bool:
+    """Whether a row is about a run.
+
+    Args:
+      config: the run's config, flat. A default that it lacks is one from before the key was there.
+      mode: the way of predicting.
+      shared: what all rows of the table have in common, as `settings`.
+    """
+    if config.get("algorithm.name") != self.method or mode not in self.modes:
+      return False
+    declared = {**shared, **self.settings}
+    return declared.keys() <= config.keys() and all(
+        _is(config[key], value) for key, value in {**method_defaults(self.method), **declared}.items() if key in config)
+
+
+def _is(value: Any, wanted: Any) -> bool:
+  """Equality of config values; JSON makes lists of tuples, and a set allows any of its values."""
+  if isinstance(wanted, set | frozenset):
+    return value in wanted
+  return list(value) == list(wanted) if isinstance(wanted, tuple) else value == wanted
+
+
+@dataclass(frozen=True)
+class Training:
+  """What a table's runs started from and how much they saw; a run that did with less says so in its cell.
+
+  Attributes:
+    weights: whether the networks started from published weights.
+    epochs: passes over the source domains; 0: not known.
+    examples: how many images so many passes see at the least, whichever domain is left out; 0: not known.
+  """
+
+  weights: bool = False
+  epochs: float = 0
+  examples: int = 0
+
+  def remarks(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run did with less than the paper's, of "short" and "from scratch".
+
+    Args:
+      config: the run's config, flat.
+    """
+    steps = config.get("steps", 0)
+    short = steps * config.get("batch_size", 0) < self.examples if steps else config.get("epochs", 0) < self.epochs
+    scratch = self.weights and not config.get("model.weights")
+    return ("short",) * short + ("from scratch",) * scratch
 
 
 @dataclass(frozen=True)
@@ -57,6 +121,10 @@ class Table:
     domains: column -> the domain's name in the data set, for columns that stand for one.
     overall: the column that holds the mean of the domain columns; "" if there is none.
     methods: which runs of this library the rows are about; of several that fit a run, the first counts.
+    settings: what all of them have in common: config key -> value, as in `Ours`.
+    training: what they started from and how much they saw.
+    measure: the entry of `results.json` that the numbers are of: "accuracy", or "class_accuracy", the classes' mean.
+    single_source: whether a number is the mean over runs from one source domain each.
   """
 
   paper: str
@@ -67,6 +135,10 @@ class Table:
   domains: Mapping[str, str]
   overall: str = ""
   methods: Sequence[Ours] = ()
+  settings: Mapping[str, Any] = field(default_factory=dict)
+  training: Training = Training()
+  measure: str = "accuracy"
+  single_source: bool = False
 
   def cell(self, row: tuple[str, str], column: str) -> float:
     """The number in one cell.
@@ -93,18 +165,33 @@ class Table:
     """The row that a run of this library is to be compared with.
 
     Args:
-      config: the run's config, flat: "algorithm.name", "model.name" (in any spelling) and what `methods` ask for.
+      config: the run's config, flat: "algorithm.name", "model.name" (in any spelling) and what `settings` and
+        `methods` ask for.
       mode: the way of predicting.
 
     Returns:
       The row's key, or None where the paper did not measure this.
     """
-    ours = next((ours for ours in self.methods if ours.fits(config, mode)), None)
+    ours = next((ours for ours in self.methods if ours.fits(config, mode, self.settings)), None)
     for header in ours.headers if ours else ():
       for row in self.rows:
         if plain(row[0]) == plain(str(config.get("model.name", ""))) and row[1] == header:
           return row
     return None
+
+  def covers(self, sources: Sequence[str], target: str) -> bool:
+    """Whether a run's sources are what a table's runs were trained on: all of its other domains, or one.
+
+    Args:
+      sources: the run's source domains.
+      target: its unseen domain.
+    """
+    if self.single_source:
+      return len(sources) == 1
+    if any("->" in name for name in self.domains.values()):
+      return self.column_of(f"{'+'.join(sources)}->{target}") is not None
+    named = {plain(name) for name in self.domains.values()}
+    return len(named) == 1 or named == {plain(name) for name in (*sources, target)}
 
   def column_of(self, domain: str) -> str | None:
     """The column that stands for a domain.
@@ -122,7 +209,7 @@ def parse(text: str) -> dict[tuple[str, str], tuple[float, ...]]:
   """Reads rows written as `network | row header | numbers`.
 
   Args:
-    text: one row a line; blank lines are skipped.
+    text: one row a line, "nan" where our copy of the paper cannot be read; blank lines are skipped.
 
   Returns:
     (network, row header) -> numbers.

@@ -8,7 +8,7 @@ In Table 2 the averages of WEMNet's two rows, as printed and as the text has the
 rows' classes (79.6 and 78.8); everywhere else the two agree.
 """
 
-from dgjax.reference.table import Ours, Table, parse
+from dgjax.reference.table import Ours, Table, Training, parse
 
 TITLE = "Weight-based Mask for Domain Adaptation (ICASSP 2023)"
 
@@ -73,10 +73,24 @@ ResNet-50 | Target with    | 0.53 7.12 2.13 4.82 7.05 5.01 4.44
 ResNet-50 | Target without | 0.41 6.51 2.00 3.52 6.44 3.93 3.80
 """
 
+_DATA = {
+    # Epochs are of 1,000 steps of 32, as in the released code of DANN that the paper's settings agree with.
+    "office31": ({"data.name": "office31", "data.image_size": 224},
+                 Training(weights=True, epochs=20, examples=20 * 32_000)),
+    "visda2017": ({"data.name": "visda2017", "data.image_size": 224, "sources": ""},
+                  Training(weights=True, epochs=30, examples=30 * 32_000)),
+}
+
+
+def _office(number: str, caption: str, rows: str, methods: tuple[Ours, ...]) -> Table:
+  return Table("wemnet", number, caption, _OFFICE, parse(rows), _TRANSFERS, "Avg", methods, *_DATA["office31"])
+
+
 TABLES = {
-    "1": Table("wemnet", "1", "accuracy (%) on Office-31", _OFFICE, parse(_TABLE_1), _TRANSFERS, "Avg", METHODS),
-    "2": Table("wemnet", "2", "accuracy (%) by class on VisDA-2017", _VISDA, parse(_TABLE_2), {}, "Avg", METHODS),
-    "3": Table("wemnet", "3", "accuracy (%) on Office-31 of each module", _OFFICE, parse(_TABLE_3), _TRANSFERS, "Avg",
-               MODULES),
+    "1": _office("1", "accuracy (%) on Office-31", _TABLE_1, METHODS),
+    # The target is one domain, and the mean over classes is the number that runs have.
+    "2": Table("wemnet", "2", "accuracy (%) by class on VisDA-2017, and their mean", _VISDA, parse(_TABLE_2),
+               {"Avg": "real"}, "", METHODS, *_DATA["visda2017"], measure="class_accuracy"),
+    "3": _office("3", "accuracy (%) on Office-31 of each module", _TABLE_3, MODULES),
     "4": Table("wemnet", "4", "domain error on Office-31 after 10 epochs", _OFFICE, parse(_TABLE_4), {}, "Avg"),
 }

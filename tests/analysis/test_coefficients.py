@@ -42,18 +42,25 @@ def test_layers_side_by_side_and_halves(collected):
     coefficients.vectors(mixture, "middle")
 
 
+def test_a_head_that_others_take_the_place_of_is_not_needed(collected):
+  network, variables, found = collected
+  trunk = {**variables, "params": {name: tree for name, tree in variables["params"].items() if name != "fc"}}
+  again = coefficients.collect(network, trunk, [{"image": IMAGES}])
+  np.testing.assert_allclose(again["gains"]["conv3/conv"][:4], found["gains"]["conv3/conv"][:4], rtol=1e-5)
+
+
 def test_blocks_come_in_the_order_of_the_network():
   """Block 10 comes after block 2, though not as text."""
   class Mimic:
     names = ("layer1", "layer2")
     index = names.index
 
-    def apply(self, variables, images, mutable):
+    def apply(self, variables, images, stop, mutable):
       tree = {"layer2": {"0": {"conv2": {"dynamic": {"gains": (images[:, 0, 0],)}}}}}
       tree["layer1"] = {str(i): {"conv2": {"dynamic": {"gains": (images[:, 0, 0],)}}} for i in (10, 2, 0)}
       return None, {"intermediates": tree}
 
-  found = coefficients.collect(Mimic(), {}, [{"image": IMAGES}])
+  found = coefficients.collect(Mimic(), {"params": {"layer1": {}, "layer2": {}}}, [{"image": IMAGES}])
   assert list(found["gains"]) == ["layer1/0/conv2", "layer1/2/conv2", "layer1/10/conv2", "layer2/0/conv2"]
   assert resnet.resnet50(3).index("layer2") > resnet.resnet50(3).index("layer1")
 
@@ -63,15 +70,3 @@ def test_a_static_network_has_none():
   variables = jax.jit(network.init)(jax.random.key(0), IMAGES[:1])
   with pytest.raises(UserError, match=r"set model\.dynamic"):
     coefficients.collect(network, variables, [{"image": IMAGES}])
-
-
-def test_groups_stay_groups_in_the_plane():
-  points = np.concatenate([RNG.normal(centre, 0.1, size=(12, 5)) for centre in (0, 3)])
-  plane = coefficients.embed(points)
-  assert plane.shape == (24, 2)
-  np.testing.assert_array_equal(plane, coefficients.embed(points))
-  a, b = plane[:12], plane[12:]
-  assert np.linalg.norm(a.mean(0) - b.mean(0)) > 2 * max(a.std(), b.std())
-  assert coefficients.embed(points[:2]).shape == (2, 2)
-  with pytest.raises(ValueError, match="at least 2"):
-    coefficients.embed(points[:1])

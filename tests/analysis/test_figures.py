@@ -106,16 +106,18 @@ def test_every_figure_is_written_and_its_labels_fit(figure, tmp_path):
   path = figures.save(drawn, tmp_path / "new" / "figure.png")
   with Image.open(path) as image:
     assert image.format == "PNG" and min(image.size) > 100
+  assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_save_all_draws_what_a_run_left(tmp_path):
   probs = probabilities()
   report = overlap_report(probs, DOMAINS)
   results = {"sources": list(DOMAINS), "overlap": report, "mask_matrix": matrix()}
-  (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 5, **report}) + "\n")
+  lines = [{"step": 1, "train/loss": 2.0}, {"step": 5, **report}]
+  (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
   np.savez(tmp_path / "masks.npz", **probs)
   names = [path.name for path in figures.save_all(tmp_path, results)]
-  assert names == ["masks.png", "overlap.png", "overlap_curves.png", "mask_matrix.png"]
+  assert names == ["curves.png", "masks.png", "overlap.png", "overlap_curves.png", "mask_matrix.png"]
   assert all((tmp_path / "figures" / name).stat().st_size > 1000 for name in names)
 
 
@@ -124,13 +126,60 @@ def test_save_all_of_a_method_without_masks_draws_nothing(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_images_in_the_plane_are_coloured_by_domain():
-  domains = [*["sketch"] * 5, *["photo"] * 7]
-  figure = figures.domains_in_plane({"low": RNG.normal(size=(12, 2)), "high": RNG.normal(size=(12, 2))}, domains)
-  assert {"low", "high", "sketch", "photo"} <= texts(figure) and inside(figure)
-  for axes in figure.axes:
-    assert [len(points.get_offsets()) for points in axes.collections] == [5, 7]
-  with pytest.raises(ValueError, match=r"panel 'low': positions of shape \(3, 2\) for 12 images"):
-    figures.domains_in_plane({"low": np.zeros((3, 2))}, domains)
+def test_images_in_the_plane_are_coloured_by_name():
+  domains, classes = [*["sketch"] * 5, *["photo"] * 7], ["dog", "cat"] * 6
+  points = RNG.normal(size=(12, 2))
+  figure = figures.points_in_plane({"by domain": (points, domains), "by class": (points, classes)},
+                                   order=["cat", "dog"])
+  assert {"by domain", "by class"} <= texts(figure) and inside(figure)
+  found = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+  assert found == [["sketch", "photo"], ["cat", "dog"]]
+  drawn = [[len(points.get_offsets()) for points in axes.collections if len(points.get_offsets())]
+           for axes in figure.axes]
+  assert drawn == [[5, 7], [6, 6]]
+  with pytest.raises(ValueError, match=r"panel 'low': positions of shape \(3, 2\) for 12 names"):
+    figures.points_in_plane({"low": (np.zeros((3, 2)), domains)})
   with pytest.raises(ValueError, match="no panel"):
-    figures.domains_in_plane({}, [])
+    figures.points_in_plane({})
+
+
+def test_wrong_ones_are_crosses_and_many_names_have_colours_of_their_own():
+  names = [str(i // 2) for i in range(24)]
+  right = np.arange(24) % 2 == 0
+  figure = figures.points_in_plane({"by class": (RNG.normal(size=(24, 2)), names)}, right)
+  groups = [points for points in figure.axes[0].collections if len(points.get_offsets())]
+  assert len(groups) == 24 and inside(figure)
+  assert len({tuple(points.get_facecolor()[0]) for points in groups}) == 12
+  assert "circle: classified rightly, cross: wrongly" in texts(figure) | {figure.get_suptitle()}
+
+
+def test_curves_hold_every_loss_and_every_domain():
+  train = [{"step": step, "train/loss": 1 / step, "train/masks_overlap": 0.5, "train/accuracy": 0.1}
+           for step in range(1, 101)]
+  scores = [{"step": step, "val/photo/accuracy": 0.5, "val/sketch/accuracy": 0.6, "test/cartoon/accuracy": 0.4}
+            for step in (50, 100)]
+  figure = figures.curves([*train, *scores])
+  left, right = ([line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
+                 for axes in figure.axes)
+  assert left == ["masks overlap", "loss"]
+  assert right == ["accuracy in training", "photo, validation", "sketch, validation", "cartoon, target"]
+  assert inside(figure)
+
+
+def test_smoothing_is_a_mean_over_what_is_there():
+  values = np.array([1.0, 5.0, 3.0, 7.0, 9.0])
+  np.testing.assert_allclose(figures.smooth(values, share=0.5), [3.0, 3.0, 5.0, 19 / 3, 8.0])
+  np.testing.assert_array_equal(figures.smooth(values), values)
+
+
+def test_bars_of_domains_and_of_their_mean():
+  figure = figures.domain_bars({"oracle": {"a": 0.9, "b": 0.7}, "joint": {"a": 0.8}})
+  heights = [bar.get_height() for bar in figure.axes[0].patches]
+  assert heights[:3] == pytest.approx([90, 70, 80]) and heights[3] == pytest.approx(80)
+  assert np.isnan(heights[4:]).all() and {"oracle", "joint", "mean"} <= texts(figure)
+
+
+def test_rows_of_images():
+  figure = figures.image_rows({"a": np.zeros((3, 4, 4, 3)), "b": np.ones((2, 4, 4, 1))}, ["one", "two", "three"])
+  assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0]
+  assert {"one", "two", "three", "a", "b"} <= texts(figure)

@@ -8,8 +8,10 @@ import pytest
 
 from dgjax import reference
 from dgjax.analysis import rendering, results, tables
+from dgjax.errors import UserError
 
 PACS = ("art_painting", "cartoon", "photo", "sketch")
+DOMAINNET = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
 
 
 def write(folder, method="dmg", target="sketch", seed=0, accuracy=0.7, dataset="pacs", domains=PACS, source_test=False,
@@ -17,7 +19,8 @@ def write(folder, method="dmg", target="sketch", seed=0, accuracy=0.7, dataset="
   """A run's folder as training leaves it."""
   sources = [domain for domain in domains if domain != target]
   nested = {"seed": seed, "target": target, "algorithm": {"name": method, "prediction": "default"},
-            "optimizer": {"name": "adam"}, "model": {"name": "resnet18"}, "data": {"dir": str(folder)}}
+            "optimizer": {"name": "adam"}, "model": {"name": "resnet18", "weights": "published"}, "epochs": 50,
+            "data": {"name": dataset, "image_size": 224, "dir": str(folder)}}
   for key, value in config.items():
     *sections, name = key.split("__")
     place = nested
@@ -25,7 +28,7 @@ def write(folder, method="dmg", target="sketch", seed=0, accuracy=0.7, dataset="
       place = place.setdefault(section, {})
     place[name] = value
   scores = {target: accuracy, **({source: 0.5 for source in sources} if source_test else {})}
-  modes = {"default": scores}
+  modes, by_class = {"default": scores}, {"default": {target: accuracy / 2}}
   if method == "dmg":
     modes = {"pred_ens": scores, "mask_ens": {k: v - 0.01 for k, v in scores.items()},
              "known": {k: v + 0.04 for k, v in scores.items() if k != target}}
@@ -34,6 +37,7 @@ def write(folder, method="dmg", target="sketch", seed=0, accuracy=0.7, dataset="
                for rule, extra in (("source_val", 0.0), ("last", -0.1), ("target_oracle", 0.1))}
   results = {"config": nested, "method": method, "dataset": dataset, "sources": sources, "target": target, "seed": seed,
              "step": 10, "selection": selection, "report": {"rule": "source_val", "step": 10}, "accuracy": modes,
+             "class_accuracy": by_class,
              "command": f"python -m dgjax.main --config.target={target} --config.seed={seed}"}
   folder.mkdir(parents=True)
   (folder / "config.json").write_text(json.dumps(nested))
@@ -129,7 +133,7 @@ def test_other_formats(runs):
   assert latex.count("&") == 3 * 11 and r"\begin{tabular}{lrrrrrrrrrrr}" in latex
   header, aggregate, dmg = csv.reader(io.StringIO(rendering.render(table, "csv")))
   row = dict(zip(header, dmg, strict=True))
-  assert len(header) == len(aggregate) == 22
+  assert len(header) == len(aggregate) == 23 and row["remarks"] == ""
   assert header[:3] == ["dataset", "selection", "method"] and dmg[:3] == ["pacs", "source_val", "dmg"]
   sketch = [row[f"sketch{column}"] for column in ("", " standard error", " paper", " seeds")]
   assert sketch == ["73.00", "2.08", "75.21", "3"]
@@ -167,8 +171,7 @@ def test_modes_are_rows(runs, capsys):
 
 
 def test_in_domain_accuracy_is_over_the_sources(tmp_path):
-  domains = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
-  write(tmp_path / "dmg", target="clipart", dataset="domainnet", domains=domains, source_test=True,
+  write(tmp_path / "dmg", target="clipart", dataset="domainnet", domains=DOMAINNET, source_test=True,
         model__name="alexnet")
   (table,) = build(tmp_path, in_domain=True, paper=reference.find_table("dmg", "5-bottom"))
   assert rendering.grid(table)[1:] == [["dmg (pred_ens)", "1", "50.00", "49.63"],
@@ -186,9 +189,9 @@ def test_group_by_makes_rows_of_a_sweep(tmp_path):
 
 def test_rows_of_a_sweep_are_compared_with_the_papers_own(tmp_path):
   options = {"dataset": "mnist_mp", "target": "grey", "domains": ("coloured", "grey"), "model__name": "mnistnet",
-             "data__name": "mnist_mp", "early_stop": 0.0}
+             "data__image_size": 32, "early_stop": 0.0, "sources": ""}
   for margin in (0.5, 0.9, math.inf):
-    write(tmp_path / str(margin), "rcl", algorithm__margin=margin, **options)
+    write(tmp_path / str(margin), "rcl", algorithm__margin=margin, algorithm__contrastive_weight=1.0, **options)
   write(tmp_path / "aggregate", "aggregate", **options)
   (table,) = build(tmp_path, group_by=["algorithm.margin"], paper=reference.find_table("rcl", "2"))
   assert [(row.label, row.cells["grey"].paper) for row in table.rows] == [
@@ -228,10 +231,48 @@ def test_single_sources_have_columns_of_their_own(tmp_path):
 
 
 def test_sgd_is_compared_with_the_papers_sgd(tmp_path):
-  write(tmp_path / "a", "aggregate", dataset="domainnet", domains=("clipart", "sketch"))
-  write(tmp_path / "b", "aggregate", dataset="domainnet", domains=("clipart", "sketch"), optimizer__name="sgd")
+  write(tmp_path / "a", "aggregate", dataset="domainnet", domains=DOMAINNET)
+  write(tmp_path / "b", "aggregate", dataset="domainnet", domains=DOMAINNET, optimizer__name="sgd")
   (table,) = build(tmp_path, group_by=["optimizer.name"], paper=reference.find_table("dmg", "1"))
   assert [row.cells["sketch"].paper for row in table.rows] == [39.41, 38.83]
+
+
+def test_one_source_at_a_time_is_compared_with_the_papers_average_over_sources(tmp_path):
+  settings = {"algorithm__form": "one_step", "algorithm__discrepancy_weight": 50.0, "algorithm__balance_weight": 0.01,
+              "algorithm__label_smoothing": 0.01, "algorithm__prediction": "max_logit", "model__name": "resnet101",
+              "model__dynamic": "subspace", "model__dynamic_k": 4, "epochs": 10}
+  for source, accuracy in (("clipart", 0.4), ("real", 0.6)):
+    write(tmp_path / source, "mcd", "sketch", accuracy=accuracy, dataset="domainnet", domains=(source, "sketch"),
+          sources=source, **settings)
+  (table,) = build(tmp_path, paper=reference.find_table("drt", "5"))
+  assert rendering.grid(table) == [["method", "seeds", "sketch", "paper"], ["mcd", "1", "50.00 (short)", "35.00"]]
+  assert "mean over single sources" in table.title
+  with pytest.raises(UserError, match="the runs' targets are clipart->sketch, real->sketch"):
+    build(tmp_path, paper=reference.find_table("drt", "4"))  # of several sources
+
+
+def test_classes_count_alike_where_the_papers_mean_is_over_classes(tmp_path):
+  write(tmp_path / "a", "dann", "real", accuracy=0.8, dataset="visda2017", domains=("synthetic", "real"), sources="",
+        model__name="resnet101")
+  assert rendering.grid(build(tmp_path, paper=reference.find_table("wemnet", "2"))[0])[1] == [
+    "dann", "1", "40.00", "57.40"]
+  assert build(tmp_path)[0].rows[0].cells["real"].mean == pytest.approx(80)
+
+
+def test_short_runs_and_those_from_scratch_say_so(tmp_path):
+  write(tmp_path / "a", target="photo", steps=100, batch_size=64, model__weights="")
+  write(tmp_path / "b", target="sketch")
+  (table,) = build(tmp_path, paper=reference.find_table("dmg", "2"))
+  assert rendering.grid(table)[1][2:] == ["70.00 (short, from scratch)", "93.35", "70.00", "75.21",
+                                          "70.00 (short, from scratch)", "-"]
+  assert rendering.render(table, "csv").splitlines()[1].endswith('"short, from scratch"')
+  assert "short" not in rendering.render(build(tmp_path)[0])
+
+
+def test_a_cell_of_which_not_all_runs_are_the_rows_has_no_published_number(tmp_path):
+  write(tmp_path / "a", target="photo", algorithm__overlap_weight=0.0)
+  write(tmp_path / "b", target="sketch", algorithm__overlap_weight=0.1)
+  assert rendering.grid(build(tmp_path, paper=reference.find_table("dmg", "2"))[0])[1][3:6] == ["-", "70.00", "75.21"]
 
 
 def test_averaged_masks_are_not_compared_with_averaged_predictions(tmp_path):
@@ -302,10 +343,10 @@ def one(folder):
     (one, ["--format=html"], "no format 'html'"),
     (one, ["--group-by=algorithm.overlap"], "no run has the config key 'algorithm.overlap'"),
     (one, ["--modes=mask_end"], "no run was scored in mode 'mask_end' (did you mean 'mask_ens'?)"),
-    (one, ["--modes=all", "--selection=last"], "in every mode at the step of source_val: --selection=source_val"),
+    (one, ["--modes=all", "--selection=last"], "in full at the step of source_val alone: --selection=source_val"),
     (one, ["--in-domain"], "keeps no test split of it apart from training"),
     (one, ["--paper=dmg:table9"], "dmg has no table 'table9' (known: 1, 2"),
-    (one, ["--paper=wemnet:2"], "table 2 of wemnet has no column for an unseen domain"),
+    (one, ["--paper=wemnet:4"], "table 4 of wemnet has no column for an unseen domain"),
     (one, ["--paper=resnet"], "no published numbers of 'resnet'"),
     (one, ["--format=csv", "--commands"], "--commands does not go with --format=csv"),
     (one, ["--colour"], "unrecognized arguments: --colour"),

@@ -80,12 +80,26 @@ def test_logits_and_one_step(reference, tmp_path, name, side, batch):
   theirs.load_state_dict({key: torch.from_numpy(value) for key, value in got.items()})
 
 
+def test_checkpoints_of_training_and_of_dataparallel_are_read(tmp_path):
+  variables = jax.tree.map(lambda x: np.full(x.shape, 2, x.dtype), jax.eval_shape(
+      lambda: small.smallnet(3).init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))))
+  state = {f"module.{name}": torch.from_numpy(value) for name, value in weights.to_torchvision(variables).items()}
+  path = str(tmp_path / "model_best.pth.tar")
+  torch.save({"epoch": 3, "state_dict": state, "optimizer": {"state": {0: {"momentum": torch.ones(2)}}, "groups": [1]},
+              "best": 0.5}, path)
+  loaded = weights.load(path, jax.tree.map(np.zeros_like, variables))
+  jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+  torch.save({"module.fc.weight": torch.ones(2).to(torch.float8_e4m3fn)}, path)
+  with pytest.raises(UserError, match=r"8 bits are not read: module\.fc\.weight \(torch\.float8_e4m3fn\)"):
+    weights.load(path, variables)
+
+
 def test_pth_files_that_are_no_state_dict(tmp_path):
   variables = jax.eval_shape(
       lambda: small.smallnet(3).init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32)))
   path = str(tmp_path / "x.pth")
-  for content, message in (({"state_dict": {}, "epoch": 3}, "not a state_dict but state_dict, epoch; save module"),
-                           ([1], "not a state_dict but list"), (pathlib.Path("x"), "does not read it"),
+  for content, message in (({"state_dict": {}, "epoch": 3}, "no tensors, but state_dict, epoch; save module"),
+                           ([1], "no tensors, but list"), (pathlib.Path("x"), "does not read it"),
                            ({"fc.weight": torch.ones(2)}, "missing .*misshapen fc.weight")):
     torch.save(content, path)
     with pytest.raises(UserError, match=message) as error:

@@ -1,13 +1,15 @@
 """Import and export under torchvision's names, without PyTorch."""
 
+import json
 import logging
+import struct
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from absl import logging as absl_logging
 
 from dgjax import models
 from dgjax.errors import UserError
@@ -36,6 +38,18 @@ def tiny(tmp_path, random_variables):
   path = str(tmp_path / "small.safetensors")
   weights.save(path, variables)
   return variables, path
+
+
+@pytest.fixture
+def said(caplog):
+  """A function that returns, and forgets, what has been logged for the user."""
+  caplog.set_level(logging.INFO, "dgjax")
+
+  def take():
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    caplog.clear()
+    return text
+  return take
 
 
 def edited(path, **changes):
@@ -73,6 +87,9 @@ def test_round_trip_and_layout(tmp_path, random_variables):
   assert jax.tree.structure(loaded) == jax.tree.structure(variables)
   jax.tree.map(np.testing.assert_array_equal, loaded, variables)
   assert [file.name for file in tmp_path.iterdir()] == ["resnet18.safetensors"]
+  exported = weights.to_torchvision(variables)
+  assert exported.keys() == tensors.keys() and all(value.flags.c_contiguous for value in exported.values())
+  jax.tree.map(np.testing.assert_array_equal, exported, tensors)
 
 
 def test_half_precision_widens_and_counters_are_passed_over(tiny):
@@ -98,44 +115,111 @@ def test_faults_are_named(tiny):
     weights.load(path, variables)
   assert str(error.value) == (
       f"{path}: not the weights of this network: missing conv2.conv.weight; surplus extra.weight; "
-      "misshapen fc.bias (4,) not (5,); not floating-point conv1.bn.bias")
+      "misshapen fc.bias (4,) not (5,); not floating-point conv1.bn.bias (int8)")
   with pytest.raises(UserError, match=r"missing .* and 9 more; surplus"):
     weights.load(edited(path, **{name: None for name in safetensors.numpy.load_file(path)},
                         other=np.ones(1, np.float32)), variables)
 
 
-def test_a_head_of_other_classes_stays_fresh_only_when_asked(tiny, random_variables):
+def test_a_head_of_other_classes_stays_fresh_only_when_asked(tiny, said, random_variables):
   variables, path = tiny
   other = random_variables(small.smallnet(3, widths=(4, 6, 8)), 16, seed=1)
   with pytest.raises(UserError, match=r"misshapen fc\.bias \(5,\) not \(3,\), fc\.weight \(5, 8\) not \(3, 8\)"):
     weights.load(path, other)
-  records = []
-  handler = logging.Handler()
-  handler.emit = lambda record: records.append(record.getMessage())
-  absl_logging.get_absl_logger().addHandler(handler)
-  verbosity = absl_logging.get_verbosity()
-  absl_logging.set_verbosity(absl_logging.INFO)
-  try:
-    loaded = weights.load(path, other, fresh_head="fc")
-    assert records.pop() == f"{path}: fc starts fresh: 5 classes there, 3 here"
-    headless = {**variables, "params": {name: value for name, value in variables["params"].items() if name != "fc"}}
-    trunk = weights.load(path, headless, fresh_head="fc")
-    assert records.pop() == f"{path}: fc starts fresh: the network here is without it"
-    jax.tree.map(np.testing.assert_array_equal, trunk, headless)
-    with pytest.raises(UserError, match=r"surplus fc\.bias, fc\.weight$"):
-      weights.load(path, headless)
-    weights.load(path, variables, fresh_head="fc")  # nothing differs, nothing is said
-    assert not records
-  finally:
-    absl_logging.set_verbosity(verbosity)
-    absl_logging.get_absl_logger().removeHandler(handler)
+  loaded = weights.load(path, other, fresh_head="fc")
+  assert said() == f"{path}: fc starts fresh: 5 classes there, 3 here"
+  headless = {**variables, "params": {name: value for name, value in variables["params"].items() if name != "fc"}}
+  trunk = weights.load(path, headless, fresh_head="fc")
+  assert said() == f"{path}: fc starts fresh: the network here is without it"
+  jax.tree.map(np.testing.assert_array_equal, trunk, headless)
+  with pytest.raises(UserError, match=r"surplus fc\.bias, fc\.weight$"):
+    weights.load(path, headless)
+  weights.load(path, variables, fresh_head="fc")  # nothing differs, nothing is said
+  assert not said()
   jax.tree.map(np.testing.assert_array_equal, loaded["params"]["fc"], other["params"]["fc"])
   np.testing.assert_array_equal(loaded["params"]["conv1"]["conv"]["kernel"],
                                 variables["params"]["conv1"]["conv"]["kernel"])
-  # Another number of features is not another number of classes.
+  # With another number of features the network is another.
   wider = random_variables(small.smallnet(3, widths=(4, 6, 10)), 16)
-  with pytest.raises(UserError, match=r"misshapen .*fc\.weight \(5, 8\) not \(3, 10\)"):
+  with pytest.raises(UserError, match=r"misshapen conv3"):
     weights.load(path, wider, fresh_head="fc")
+
+
+def test_a_head_of_another_size_or_none_starts_fresh_and_says_so(tiny, said):
+  variables, path = tiny
+  weights.load(edited(path, fc__weight=np.ones((5, 9), np.float32)), variables, fresh_head="fc")
+  assert said() == f"{path}: fc starts fresh: fc.weight is (5, 9) there, (5, 8) here"
+  loaded = weights.load(edited(path, fc__weight=None, fc__bias=None), variables, fresh_head="fc")
+  assert said() == f"{path}: fc starts fresh: the file is without it"
+  jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+  with pytest.raises(UserError, match=r"missing fc\.bias, fc\.weight$"):
+    weights.load(path, variables)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "state_dict.", "model.", "backbone.", "module.features.",
+                                    "state_dict_G.", "state_dict.module.backbone."])
+def test_the_network_is_found_below_a_prefix(tiny, said, prefix):
+  variables, path = tiny
+  tensors = {f"{prefix}{name}": value for name, value in safetensors.numpy.load_file(path).items()}
+  tensors[f"{prefix}conv1.bn.num_batches_tracked"] = np.array(3)
+  safetensors.numpy.save_file(tensors, path)
+  loaded = weights.load(path, jax.tree.map(np.zeros_like, variables))
+  jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+  assert said() == f"{path}: the network is read from below the prefix '{prefix}'"
+  safetensors.numpy.save_file({**tensors, "head.weight": np.ones(3, np.float32)}, path)
+  weights.load(path, variables)
+  assert said().endswith(f"'{prefix}'; left out: head.weight")
+  safetensors.numpy.save_file({**tensors, **{f"ema.{name}": value for name, value in tensors.items()}}, path)
+  with pytest.raises(UserError, match=rf"2 times, under the prefixes .*ema\.{prefix}.*save one alone"):
+    weights.load(path, variables)
+
+
+def test_nested_dicts_are_read_under_dotted_names():
+  state = {"epoch": 3, "state_dict": {"fc": {"weight": 1}, "bias": 2}, "optimizer": {}}
+  assert weights.flatten(state) == {"epoch": 3, "state_dict.fc.weight": 1, "state_dict.bias": 2}
+
+
+def test_published_dynamic_networks_load(tmp_path, random_variables, said):
+  """DRT's names: each Phi a convolution `conv_s`, the attention branch `fc`, in a block; a head of its own."""
+  network = models.build(models.defaults("resnet50") | {"dynamic": "subspace"}, 7)
+  variables = random_variables(network, 32)
+  tensors = {}
+  for name, value in weights.to_torchvision(variables).items():
+    block, _, part = name.partition(".conv2.dynamic.")
+    if part == "phi":
+      tensors |= {f"{block}.conv_s{k + 1}.weight": np.ascontiguousarray(value[k].T[:, :, None, None])
+                  for k in range(4)}
+    elif part:
+      tensors[f"{block}.fc.{ {'squeeze.weight': 0, 'routing.weight': 2}[part]}.weight"] = value
+    elif not name.startswith("fc."):
+      tensors[name] = value
+  assert {"layer1.0.fc.0.weight", "layer1.0.fc.2.weight", "layer4.2.conv_s4.weight"} <= tensors.keys()
+  for prefix in ("module.features.", "state_dict_G."):
+    path = str(tmp_path / "published.safetensors")
+    safetensors.numpy.save_file({f"{prefix}{name}": value for name, value in tensors.items()}
+                                | {"state_dict_F1.classifier.1.weight": np.ones((2, 2), np.float32)}, path)
+    loaded = weights.load(path, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables), fresh_head="fc")
+    assert "fc starts fresh: the file is without it" in said()
+    assert not np.any(loaded["params"].pop("fc")["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, loaded["params"],
+                 {name: value for name, value in variables["params"].items() if name != "fc"})
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_numbers_of_8_bits_are_refused_by_name(tiny, dtype):
+  variables, path = tiny
+  header = json.dumps({"fc.bias": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2]}}).encode()
+  with open(path, "wb") as file:
+    file.write(struct.pack("<Q", len(header)) + header + b"00")
+  with pytest.raises(UserError, match=rf"numbers of 8 bits are not read: fc\.bias \({dtype}\)"):
+    weights.load(path, variables)
+
+
+def test_bfloat16_widens(tiny):
+  variables, path = tiny
+  kernel = np.asarray(jnp.asarray(variables["params"]["fc"]["kernel"].T, jnp.bfloat16))
+  loaded = weights.load(edited(path, fc__weight=np.ascontiguousarray(kernel)), variables)
+  np.testing.assert_array_equal(loaded["params"]["fc"]["kernel"], kernel.T.astype(np.float32))
 
 
 def test_unreadable_files_are_one_line(tiny, tmp_path, monkeypatch):

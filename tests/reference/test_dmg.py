@@ -68,7 +68,8 @@ def test_own_mask_is_the_best_mask_of_its_domain():
 
 @pytest.mark.parametrize("config, row", [
     ("dmg_pacs", ("ResNet-18", "DMG (Ours)")), ("dmg_pacs:aggregate", ("ResNet-18", "Aggregate*")),
-    ("dmg_pacs:multi_headed,resnet50", ("ResNet-50", "Multi-Headed")), ("wemnet_pacs:dann", ("ResNet-18", "DANN [14]")),
+    ("dmg_pacs:multi_headed,resnet50", ("ResNet-50", "Multi-Headed")), ("wemnet_pacs:dann", None),
+    ("dmg_pacs:dan", ("ResNet-18", "DANN [14]")),
     ("dmg_pacs:mldg,alexnet", ("AlexNet", "MLDG [28]")), ("dmg_pacs:metareg,alexnet", ("AlexNet", "MetaReg [3]")),
     ("dmg_pacs:crossgrad,resnet50", None), ("dmg_pacs:aggregate,sgd", None), ("dmg_digits", None),
 ])

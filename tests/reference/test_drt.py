@@ -81,10 +81,6 @@ def test_what_makes_another_row_is_told_apart():
   assert two.find_row(settings_of("drt_domainnet:channel"), "max_logit") is None
   for fewer in (settings_of("drt_domainnet:k=2"), settings_of("drt_domainnet", "model.dynamic_k=8")):
     assert two.find_row(fewer, "max_logit") is None
-  sources = settings_of("drt_digit_five:aggregate,subspace", "model.name=resnet101")
-  assert two.find_row(sources) == ("resnet101", "Source Only + DRT") and drt.TABLES["3"].find_row(sources) is None
-  assert two.find_row(settings_of("drt_digit_five:m3sda,subspace", "model.name=resnet101"), "prob_ens") == (
-    "resnet101", "M3SDA-beta+DRT")
 
 
 def test_every_row_is_of_a_method_of_ours_and_there():

@@ -245,7 +245,7 @@ class Algorithm:
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
 
   def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One training step.
+    """One training step of a method of one phase.
 
     Args:
       state: consumed; donate it.
@@ -253,7 +253,12 @@ class Algorithm:
 
     Returns:
       The next state, and scalar metrics.
+
+    Raises:
+      TypeError: the method has several phases, each with an update of its own.
     """
+    if len(self.phases) > 1:
+      raise TypeError(f"{type(self).__name__} has several phases: take a step by phase_at(step).step(first)")
     grads, aux = jax.grad(self.loss, has_aux=True)(state.params, state, batch, self.step_key(state))
     grads, (changes, metrics) = self.average((grads, aux))
     return self.apply_gradients(state, grads).replace(**changes), metrics

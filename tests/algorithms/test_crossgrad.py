@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import CLASSES, DOMAINS, Head, batch, make, quick_init, start, trained
-from linear import SGD, Flatten, Linear, linear
+from linear import SGD, Flatten, Linear, linear, softmax
 
 from dgjax.errors import UserError
 from dgjax.models.network import Network
@@ -108,6 +108,72 @@ def test_the_label_network_sees_the_domain_embedding():
   head = state.params["network"]["fc"]["Dense_0"]
   np.testing.assert_allclose(algorithm.predict(state, b["image"]),
                              np.concatenate(parts, 1) @ head["kernel"] + head["bias"][None], atol=1e-5)
+
+
+@pytest.mark.parametrize("concatenate", [False, True])
+def test_statistics_of_both_networks_see_the_clean_and_the_moved_images(concatenate):
+  """In turn, and nothing else does: the pass that only makes g of moved images leaves no trace."""
+  algorithm = make("crossgrad", concatenate=concatenate)
+  state, b = start(algorithm), batch()
+  means = {name: 0.0 for name in ("network", "domain_network")}
+
+  def seen(name, images):
+    kernel = state.params[name]["stage1"]["Conv_0"]["kernel"]
+    maps = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    means[name] = 0.9 * means[name] + 0.1 * np.asarray(maps, np.float64).mean((0, 1, 2))
+
+  keys = jax.random.split(algorithm.step_key(state), 5)
+  (_, (*_, g)), by_domain = jax.value_and_grad(algorithm.domain_loss, 1, has_aux=True)(
+      state.params, b["image"], state, b["domain"], keys[0])
+  by_label, _ = jax.grad(algorithm.label_loss, 1, has_aux=True)(
+      state.params, b["image"], state, b["label"], keys[1], g)
+  epsilon, clip = state.hparams["epsilon"], state.hparams["clip"]
+  seen("network", b["image"])
+  seen("network", algorithm.move(b["image"], by_domain, epsilon, clip))
+  seen("domain_network", b["image"])
+  seen("domain_network", algorithm.move(b["image"], by_label, epsilon, clip))
+  after, _ = jax.jit(algorithm.update)(state, b)
+  for name, mean in means.items():
+    np.testing.assert_allclose(after.batch_stats[name]["stage1"]["BatchNorm_0"]["mean"], mean, atol=1e-5)
+
+
+def test_in_training_too_the_label_network_sees_the_domain_embedding():
+  """Of the clean images beside the clean ones, of the moved beside the moved."""
+  algorithm = dataclasses.replace(make("crossgrad", network=deep(CLASSES), domain_network=deep(DOMAINS),
+                                       concatenate=True, alpha=1.0, domain_alpha=0.0), optimizer=SGD)
+  state, b = start(algorithm), batch()
+  domain = {k: np.asarray(v, np.float64) for k, v in state.params["domain_network"]["hidden"]["Dense_0"].items()}
+  by_domain = jax.grad(lambda x: algorithm.domain_loss(state.params, x, state, b["domain"], jax.random.key(0))[0])(
+      b["image"])
+  away = np.asarray(algorithm.move(b["image"], by_domain, jnp.float32(10), jnp.float32(0.1)), np.float64)
+  losses = {}
+  own, head = (state.params["network"][stage]["Dense_0"] for stage in ("hidden", "fc"))
+  for name, x in (("cross_entropy", b["image"]), ("moved_cross_entropy", away)):
+    flat = x.reshape(16, -1)
+    both = np.concatenate([flat @ own["kernel"] + own["bias"][None], flat @ domain["kernel"] + domain["bias"]], 1)
+    logits = both @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    losses[name] = -np.mean(np.log(softmax(logits))[np.arange(16), b["label"]])
+  after, metrics = jax.jit(algorithm.update)(state, b)
+  for name, value in losses.items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
+  moved = after.params["network"]["fc"]["Dense_0"]["kernel"] - head["kernel"]
+  assert np.abs(moved[4:]).max() > 1e-3  # the rows of g learn
+
+
+def test_passes_have_dropout_of_their_own(monkeypatch):
+  """No key serves two passes; `g` of moved images is a pass of its own."""
+  algorithm = make("crossgrad", concatenate=True)
+  state, keys = start(algorithm), []
+  forward = type(algorithm).forward
+
+  def record(self, params, state, inputs, key, **how):
+    keys.append((how.get("name", "network"), how.get("start"), key))
+    return forward(self, params, state, inputs, key, **how)
+
+  monkeypatch.setattr(type(algorithm), "forward", record)
+  algorithm.update(state, batch())
+  begun = [tuple(np.asarray(jax.random.key_data(key)).tolist()) for _, start_stage, key in keys if start_stage is None]
+  assert len(begun) == 5 and len(set(begun)) == 5
 
 
 def test_nothing_passes_through_the_domain_embedding():

@@ -1,10 +1,15 @@
+import functools
+
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DOMAINS, batch, make, start, tiny_network, trained
+from helpers import CLASSES, DOMAINS, batch, make, start, stepper, tiny_network, trained
+from linear import softmax
 
-from dgjax.algorithms import masks
+from dgjax import config
+from dgjax.algorithms import build, masks
 from dgjax.algorithms.masks import MaskSettings
 from dgjax.errors import UserError
 
@@ -102,14 +107,40 @@ def test_masks_of_domains_absent_from_the_batch_get_only_the_penaltys_gradient()
     np.testing.assert_array_equal(value[1:], 0)
 
 
-def test_dropout_is_off():
-  algorithm = make("dmg")
-  assert not algorithm.dropout
-  # The network is built without dropout; were it left in, two keys would give two losses under soft masks.
-  soft = make("dmg", masks=MaskSettings(training="soft"))
-  state = start(soft)
-  losses = [soft.loss(state.params, state, batch(), jax.random.key(k))[0] for k in (1, 2)]
-  assert losses[0] == losses[1]
+@pytest.mark.parametrize("name", ["dmg", "aggregate"])
+def test_dropout_is_off(name):
+  """The masks take its place: DMG's network asks for no key of dropout in training, others' do."""
+  c = config.default(algorithm=name, model="alexnet", data="digits")
+  network = build(c, classes=CLASSES, domains=DOMAINS, steps_per_epoch=1.0).network
+  images = jnp.zeros((2, 96, 96, 3))
+  variables = jax.eval_shape(network.init, jax.random.key(0), images)
+  run = lambda: jax.eval_shape(functools.partial(network.apply, train=True), variables, images)  # noqa: E731
+  if name == "dmg":
+    assert run().shape == (2, CLASSES)
+  else:
+    with pytest.raises(flax.errors.InvalidRngError):
+      run()
+
+
+def test_predictions_weighted_by_a_domain_classifier():
+  """It learns the domains from what enters the first mask, and nothing else learns from it."""
+  algorithm, plain = make("dmg", domain_classifier=True, prediction="weighted"), make("dmg")
+  step, expected = stepper(algorithm), trained(plain, 5)
+  state, losses = start(algorithm), []
+  for i in range(5):
+    state, metrics = step(state, batch(i))
+    losses.append(metrics["domain_cross_entropy"])
+  learned = state.params.pop("domain_classifier")
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.params, expected.params)
+  assert losses[-1] < losses[0]
+
+  state, images = state.replace(params={**state.params, "domain_classifier": learned}), batch(9)["image"]
+  features = np.asarray(algorithm.evaluate(state, images, stop="stage2")).mean((1, 2))
+  p = softmax(features @ np.asarray(learned["kernel"]) + np.asarray(learned["bias"]))
+  each = under_each(algorithm, state, images, masks.probabilities(state.params["masks"]))
+  weighted = sum(p[:, [d]] * each[d] for d in range(DOMAINS))
+  np.testing.assert_allclose(algorithm.predict(state, images), weighted, atol=1e-5)
+  assert np.abs(p - 1 / DOMAINS).max() > 0.01
 
 
 def test_measures_of_constant_masks():
@@ -119,9 +150,13 @@ def test_measures_of_constant_masks():
 
 
 def test_unknown_prediction_is_named():
-  algorithm = make("dmg", prediction="pred_en")
+  """Before training: when the first state is made."""
+  for mode in ("pred_en", "known"):  # the target's domain is never known
+    algorithm = make("dmg", prediction=mode)
+    with pytest.raises(UserError, match=rf"algorithm\.prediction is '{mode}'"):
+      jax.eval_shape(algorithm.init, jax.random.key(0), batch())
   with pytest.raises(UserError, match=r"algorithm\.prediction is 'pred_en' \(did you mean 'pred_ens'"):
-    algorithm.predict(start(algorithm), batch()["image"])
+    make("dmg").predict(start(make("dmg")), batch()["image"], mode="pred_en")
 
 
 def test_placement_of_the_network():

@@ -149,9 +149,9 @@ def test_what_a_step_leaves_out_stays_as_it_is():
   algorithm = simple(optimizer=sgd(momentum=0.9, weight_decay=0.1))
   state, batch = start(algorithm), both()
   key = jax.random.key(0)
-  warm, _ = algorithm.descend(algorithm.both, ("network", "heads"), state, batch, key, jnp.zeros(()))
-  for names, still, loss, weight in ((("heads",), "network", algorithm.both, (jnp.ones(()),)),
-                                     (("network",), "heads", algorithm.agree, ())):
+  warm, _ = algorithm.descend(algorithm.three_step_loss, ("network", "heads"), state, batch, key, jnp.zeros(()))
+  for names, still, loss, weight in ((("heads",), "network", algorithm.three_step_loss, (jnp.ones(()),)),
+                                     (("network",), "heads", algorithm.generator_loss, ())):
     after, _ = algorithm.descend(loss, names, warm, batch, key, *weight)
     for tree in (0, 1):
       before, now = ((s.params, s.opt_state)[tree] for s in (warm, after))
@@ -159,6 +159,50 @@ def test_what_a_step_leaves_out_stays_as_it_is():
       moved = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before[names[0]]),
                                                         jax.tree.leaves(now[names[0]]), strict=True)]
       assert any(moved)
+
+
+def running(mean, *batches):
+  """Running means after BatchNorm has seen batches in turn."""
+  for x in batches:
+    mean = 0.9 * mean + 0.1 * x.mean((0, 1, 2))
+  return mean
+
+
+@pytest.mark.parametrize("passes", ["separate", "joint"])
+def test_statistics_are_of_the_passes_in_their_order(passes):
+  """In steps A and B the source, then the target, or both as one batch; in step C the target alone, or both."""
+  algorithm = make("mcd", network=tiny_network(), passes=passes)
+  state, batch = start(algorithm), both()
+  images = [batch[domain]["image"] for domain in ("source", "target")]
+  x, t = (jax.lax.conv_general_dilated(i, state.params["network"]["stage1"]["Conv_0"]["kernel"], (1, 1), "SAME",
+                                       dimension_numbers=("NHWC", "HWIO", "NHWC")) for i in images)
+  x, t = np.asarray(x, np.float64), np.asarray(t, np.float64)
+  whole = np.concatenate([x, t])
+  for loss, seen, weight in ((algorithm.three_step_loss, (x, t) if passes == "separate" else (whole,), (0.0,)),
+                             (algorithm.generator_loss, (t,) if passes == "separate" else (whole,), ())):
+    _, (changes, _) = loss(state.params, state, batch, jax.random.key(0), *weight)
+    got = changes["batch_stats"]["network"]["stage1"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(got, running(np.zeros(8), *seen), atol=1e-6)
+
+
+def test_one_batch_of_both_domains_in_three_steps():
+  """Without BatchNorm nothing else differs from separate passes; the trunk's momentum can be left out."""
+  plain = simple(optimizer=sgd(momentum=0.9), balance_weight=0.1, generator_steps=1)
+  joint = dataclasses.replace(plain, passes="joint", generator_momentum=False)
+  state, batch = start(joint), both()
+  after, expected = jax.jit(joint.update)(state, batch)[0], jax.jit(plain.update)(start(plain), batch)[0]
+  assert not jax.tree.leaves(after.opt_state["network"]) and jax.tree.leaves(after.opt_state["heads"])
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), after.params["heads"],
+               expected.params["heads"])
+  # The trunk steps twice from rest: with momentum its second step holds 0.9 of the first, which is its trace before.
+  slow = dataclasses.replace(plain, generator_steps=0)
+  first = jax.jit(slow.update)(start(slow), batch)[0].params["network"]
+  for i, leaf in enumerate(jax.tree.leaves(after.params["network"])):
+    begun, one, two = (jax.tree.leaves(tree)[i] for tree in (state.params["network"], first,
+                                                             expected.params["network"]))
+    np.testing.assert_allclose(leaf, two - 0.9 * (one - begun), atol=1e-5)
+  with pytest.raises(UserError, match="generator_momentum is false, but adam has no momentum"):
+    make("mcd", generator_momentum=False)
 
 
 def test_heads_have_their_own_draws_and_share_the_trunk():
@@ -190,9 +234,10 @@ def test_ways_to_predict():
   np.testing.assert_allclose(out["max_logit"], surest, atol=1e-4)
 
 
-def test_m3sda_against_loops():
+@pytest.mark.parametrize("raw", [False, True])
+def test_m3sda_against_loops(raw):
   """Each pair learns its own domain; moments join in step A; D sums over pairs."""
-  algorithm = simple("m3sda", moment_weight=0.2, orders=2, discrepancy_weight=0.0, generator_steps=0)
+  algorithm = simple("m3sda", moment_weight=0.2, orders=2, raw=raw, discrepancy_weight=0.0, generator_steps=0)
   state, batch = start(algorithm), both()
   x, y, d, t = *(batch["source"][name] for name in ("image", "label", "domain")), batch["target"]["image"]
   pairs = [Loops(state.params, (2 * i, 2 * i + 1)) for i in range(DOMAINS)]
@@ -200,12 +245,13 @@ def test_m3sda_against_loops():
 
   def distance(v, c):
     f = [jnp.asarray(images.reshape(len(images), -1)) @ v + c[None] for images in (x, t)]
-    return moment_distance(moments(f[0], np.eye(DOMAINS, dtype=np.float32)[d], 2), moments(f[1], np.ones((12, 1)), 2))
+    return moment_distance(moments(f[0], np.eye(DOMAINS, dtype=np.float32)[d], 2, central=not raw),
+                           moments(f[1], np.ones((12, 1)), 2, central=not raw))
 
   trunk = state.params["network"]["hidden"]["Dense_0"]
   value, by_moments = jax.value_and_grad(distance, (0, 1))(trunk["kernel"], trunk["bias"])
-  after, metrics = algorithm.descend(algorithm.both, ("network", "heads"), state, batch, jax.random.key(0),
-                                     jnp.zeros(()))
+  after, metrics = jax.jit(lambda state: algorithm.descend(
+      algorithm.three_step_loss, ("network", "heads"), state, batch, jax.random.key(0), jnp.zeros(())))(state)
   ce = sum(pair.cross_entropy(x[d == i], y[d == i])[0] for i, pair in enumerate(pairs))
   np.testing.assert_allclose(metrics["cross_entropy"], ce, rtol=1e-5)
   np.testing.assert_allclose(metrics["loss"], ce + 0.2 * value, rtol=1e-5)
@@ -247,6 +293,8 @@ def test_m3sda_with_the_released_codes_distance():
     algorithm.official_distance(source, source, domains)
   with pytest.raises(UserError, match="for 4 source domains, and there are 3"):
     make("m3sda", official=True)
+  with pytest.raises(UserError, match="algorithm.raw and algorithm.official exclude each other"):
+    dataclasses.replace(algorithm, raw=True)
 
 
 def test_ways_to_predict_of_m3sda():

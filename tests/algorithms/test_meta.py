@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import DOMAINS, batch, make, start, tiny_network
+from helpers import DOMAINS, batch, make, plain_network, start, stepper, tiny_network
 from linear import SGD, Linear, linear
 
 from dgjax.errors import UserError
@@ -98,24 +98,67 @@ def metareg(**settings):
 
 
 def test_one_inner_step_has_a_closed_form():
-  """d CE_b / d phi_j = -inner_rate * (d CE_b / d beta_j) * sign(theta_j), beta one step from theta."""
+  """d CE_b / d phi_j = -inner_rate * (d CE_b / d beta_j) * sign(theta_j), beta one step from theta.
+
+  Theta is what the step's training makes of a's task network: a step down the mean loss of a's examples.
+  """
   algorithm = metareg()
   state, b = start(algorithm), batch()
   a, other = drawn(algorithm, state, 2)
   assert a != other
   task = jax.tree.map(lambda x: np.asarray(x[a], np.float64), state.params["tasks"])["fc"]["Dense_0"]
-  net = Linear({"fc": {"Dense_0": task}})
   x, y = b["image"].astype(np.float64), b["label"]
+  by_kernel, by_bias, _ = Linear({"fc": {"Dense_0": task}}).grads(x[rows(b, a)], y[rows(b, a)])
+  task = {"kernel": task["kernel"] - 0.1 * by_kernel, "bias": task["bias"] - 0.1 * by_bias}
+  net = Linear({"fc": {"Dense_0": task}})
   by_kernel = net.grads(x[rows(b, a)], y[rows(b, a)])[0] + 0.02 * np.sign(task["kernel"])
   by_bias = net.grads(x[rows(b, a)], y[rows(b, a)])[1] + 0.02 * np.sign(task["bias"])
   stepped = {"kernel": task["kernel"] - 0.05 * by_kernel, "bias": task["bias"] - 0.05 * by_bias}
   beta = Linear({"fc": {"Dense_0": stepped}})
   by_beta = beta.grads(x[rows(b, other)], y[rows(b, other)])[0]
   expected = np.maximum(0.02 - 0.3 * (-0.05 * by_beta * np.sign(task["kernel"])), 0)
-  after, metrics = jax.jit(algorithm.update)(state, b)
+  after, metrics = stepper(algorithm)(state, b)
+  jax.tree.map(lambda got, want: np.testing.assert_allclose(got[a], want, atol=1e-5),
+               after.params["tasks"]["fc"]["Dense_0"], task)
   np.testing.assert_allclose(after.extra["regulariser"]["fc"]["Dense_0"]["kernel"], expected, atol=1e-6)
   assert expected.min() < 0.02 < expected.max()
   np.testing.assert_allclose(metrics["meta_loss"], beta.loss(x[rows(b, other)], y[rows(b, other)]), rtol=1e-5)
+
+
+def test_the_trunk_takes_every_domains_step():
+  """Its step is down the sum of the domains' mean losses, each under its own task network."""
+  algorithm = dataclasses.replace(metareg(), network=plain_network())
+  state, b = start(algorithm), batch()
+  trunk = state.params["network"]["hidden"]["Dense_0"]
+
+  def loss(kernel):
+    hidden = jax.nn.relu(b["image"].reshape(16, -1) @ kernel + trunk["bias"].reshape(1, -1))
+    total = 0.0
+    for domain in range(DOMAINS):
+      head = jax.tree.map(lambda leaf, d=domain: leaf[d], state.params["tasks"]["fc"]["Dense_0"])
+      logits = hidden @ head["kernel"] + head["bias"].reshape(1, -1)
+      own = np.flatnonzero(rows(b, domain))
+      total -= jax.nn.log_softmax(logits)[own, b["label"][own]].mean()
+    return total
+
+  value, gradient = jax.value_and_grad(loss)(trunk["kernel"])
+  after, metrics = stepper(algorithm)(state, b)
+  np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+  np.testing.assert_allclose(after.params["network"]["hidden"]["Dense_0"]["kernel"], trunk["kernel"] - 0.1 * gradient,
+                             atol=1e-5)
+
+
+def test_episodes_run_on_the_new_trunk_and_leave_its_statistics_alone():
+  algorithm = dataclasses.replace(make("metareg", initial=0.01), steps=10)
+  state, b = start(algorithm), batch()
+  keys = [jax.random.fold_in(algorithm.step_key(state), i) for i in range(3)]
+  trained, _ = algorithm.descend(algorithm.task_losses, ("network", "tasks"), state, b, keys[0])
+  features, _ = algorithm.forward(trained.params, trained, b["image"], keys[1], stop="fc")
+  expected = algorithm.episode(state.extra["regulariser"], trained.params["tasks"], features, b,
+                               algorithm.draw(state, 2), state.hparams["inner_rate"], keys[2])
+  after, metrics = stepper(algorithm)(state, b)
+  np.testing.assert_allclose(metrics["meta_loss"], expected, rtol=1e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.batch_stats, trained.batch_stats)
 
 
 def test_two_inner_steps_against_finite_differences():
@@ -139,15 +182,17 @@ def test_the_second_phase_trains_a_fresh_task_network_under_a_fixed_regulariser(
   algorithm = dataclasses.replace(make("metareg", initial=0.01), steps=10)
   state = start(algorithm)
   fresh, heads = state.params["network"]["fc"], state.params["tasks"]
+  step = stepper(algorithm)
   for i in range(5):
-    state, metrics = jax.jit(algorithm.update)(state, batch(i))
-    assert metrics["penalty"] == 0
+    state, metrics = step(state, batch(i))
+    assert set(metrics) == {"loss", "accuracy", "meta_loss"}
   jax.tree.map(np.testing.assert_array_equal, state.params["network"]["fc"], fresh)
   assert not np.array_equal(jax.tree.leaves(heads)[-1], jax.tree.leaves(state.params["tasks"])[-1])
   regulariser, heads = state.extra["regulariser"], state.params["tasks"]
   expected = sum(float((phi * np.abs(theta)).sum()) for phi, theta in
                  zip(jax.tree.leaves(regulariser), jax.tree.leaves({"fc": fresh}), strict=True))
-  state, metrics = jax.jit(algorithm.update)(state, batch(5))
+  state, metrics = step(state, batch(5))
+  assert set(metrics) == {"loss", "accuracy", "penalty"}
   np.testing.assert_allclose(metrics["penalty"], expected, rtol=1e-5)
   jax.tree.map(np.testing.assert_array_equal, state.extra["regulariser"], regulariser)
   jax.tree.map(np.testing.assert_array_equal, state.params["tasks"], heads)
@@ -161,9 +206,10 @@ def test_without_a_regulariser_the_second_phase_is_erm():
   state, expected = start(algorithm), start(plain)
   state = state.replace(params={**state.params, "network": expected.params["network"]},
                         step=jnp.int32(algorithm.meta_steps))
+  step, update = stepper(algorithm), jax.jit(plain.update)
   for i in range(3):
-    state, metrics = jax.jit(algorithm.update)(state, batch(i))
-    expected, wanted = jax.jit(plain.update)(expected, batch(i))
+    state, metrics = step(state, batch(i))
+    expected, wanted = update(expected, batch(i))
     np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-5)
 
 

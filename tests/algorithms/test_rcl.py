@@ -147,7 +147,12 @@ def test_orthogonality_needs_a_network_that_names_the_kernel():
   network = tiny_network()
   nameless = Network(network.stages, network.masked, network.features)
   algorithm = make("channel_dropout", network=nameless)
-  assert "orthogonality" not in loss_of(algorithm, start(algorithm), batch())[2]
+  state = start(algorithm)
+  assert "orthogonality_weight" not in state.hparams and "covariance_weight" in state.hparams
+  assert "orthogonality" not in loss_of(algorithm, state, batch())[2]
+  swept = state.replace(hparams={**state.hparams, "orthogonality_weight": jnp.float32(1)})
+  with pytest.raises(UserError, match="set it to 0 and do not sweep it"):
+    algorithm.update(swept, batch())
   with pytest.raises(UserError, match=r"algorithm\.orthogonality_weight.* another model\.name"):
     make("channel_dropout", network=nameless, orthogonality_weight=1.0)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import CLASSES, both, make, same, start
+from helpers import CLASSES, both, make, same, start, stepper
 from linear import SGD, linear, softmax
 
 from dgjax.algorithms.self_training import SelfTraining, labelled
@@ -21,9 +21,9 @@ def method(rounds=1, confidence=0.8, **settings):
 
 def states(algorithm, state, steps=STEPS):
   """The state after each step, and the metrics of each."""
-  update, out = jax.jit(algorithm.update), []
+  step, out = stepper(algorithm), []
   for i in range(steps):
-    state, metrics = update(state, both(i))
+    state, metrics = step(state, both(i))
     out.append((state, metrics))
   return out
 
@@ -50,7 +50,7 @@ def test_a_round_starts_again_from_the_first_state_with_the_last_as_its_teacher(
             "confident": (probs.max(1) > 0.4).astype(np.float32)}
   plain = dataclasses.replace(algorithm, self_training=SelfTraining())
   fresh = start(plain).replace(params=begun.params, key=jax.random.fold_in(begun.key, 1))
-  expected, metrics = plain.adapt(fresh, {**both(3), "target": target})
+  expected, metrics = jax.jit(plain.update)(fresh, {**both(3), "target": target})
   np.testing.assert_allclose(done[3][1]["confident"], target["confident"].mean(), rtol=1e-6)
   np.testing.assert_allclose(done[3][1]["loss"], metrics["loss"], rtol=1e-5)
   close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5)  # noqa: E731
@@ -62,6 +62,10 @@ def test_without_confidence_a_round_is_the_method_alone():
   plain = dataclasses.replace(algorithm, self_training=SelfTraining())
   done = states(algorithm, start(algorithm))
   state = start(plain)
+  # What comes before the rounds is the method alone, in a run as long as that part.
+  whole, _ = states(plain, state, 3)[-1]
+  assert same((done[2][0].params, done[2][0].opt_state), (whole.params, whole.opt_state))
+  assert "confident" not in done[2][1]
   state, update = state.replace(key=jax.random.fold_in(state.key, 1)), jax.jit(plain.update)
   for i in range(3, STEPS):
     assert done[i][1]["confident"] == 0
@@ -85,4 +89,7 @@ def test_settings_out_of_range_are_named():
   with pytest.raises(UserError, match="self_training.rounds is -1"):
     SelfTraining(rounds=-1)
   with pytest.raises(ValueError, match="set `steps`"):
-    dataclasses.replace(method(), steps=0).update(start(method()), both())
+    dataclasses.replace(method(), steps=0).phases  # noqa: B018
+  wrong = dataclasses.replace(method(), self_training=SelfTraining(rounds=1, mode="prob_en"))
+  with pytest.raises(UserError, match=r"algorithm.self_training.mode is 'prob_en' \(did you mean 'prob_ens'"):
+    jax.eval_shape(wrong.init, jax.random.key(0), both())

@@ -58,3 +58,13 @@ def test_calls_alternate_and_ratios_are_of_pairs(script):
   order = []
   result = script("alternating").compare(lambda: order.append("a"), lambda: order.append("b"), repeats=3, warmup=1)
   assert order == list("abbaabba") and result.ratios == tuple(sorted(result.ratios))
+
+
+def test_phases_are_compared_with_computing_both(script):
+  benchmark = script("phases_step")
+  flags = benchmark.settings(["--model=convnet2", "--image_size=8", "--batch_size=4", "--repeats=3", "--warmup=1"])
+  header, names, *lines = benchmark.report(flags).splitlines()
+  assert "batch 4" in header and names.split()[:4] == ["both", "phases", "one", "phase"]
+  for line, what in zip(lines, ("adda, source", "adda, adaptation", "metareg, regulariser", "metareg, training"),
+                        strict=True):
+    assert re.fullmatch(rf"{what} *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +1", line)

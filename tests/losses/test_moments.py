@@ -14,14 +14,14 @@ MEMBER = np.eye(3, dtype=np.float32)[DOMAINS]
 EVERYONE = np.ones((5, 1), np.float32)
 
 
-def loop_moments(rows, orders):
+def loop_moments(rows, orders, central=True):
   """Order by order and unit by unit."""
   out = np.zeros((orders, rows.shape[1]))
   for u in range(rows.shape[1]):
     mean = sum(rows[:, u]) / len(rows)
     out[0, u] = mean
     for k in range(2, orders + 1):
-      out[k - 1, u] = sum((x - mean) ** k for x in rows[:, u]) / len(rows)
+      out[k - 1, u] = sum((x - mean * central) ** k for x in rows[:, u]) / len(rows)
   return out
 
 
@@ -41,12 +41,12 @@ def distance(x, t, member=MEMBER, orders=5):
   return moment_distance(moments(x, member, orders), moments(t, EVERYONE, orders))
 
 
-@pytest.mark.parametrize("orders", [1, 2, 5])
-def test_moments_against_loops(orders):
-  got, present = moments(X, MEMBER, orders)
+@pytest.mark.parametrize("orders,central", [(1, True), (2, True), (5, True), (2, False), (5, False)])
+def test_moments_against_loops(orders, central):
+  got, present = moments(X, MEMBER, orders, central=central)
   assert got.shape == (orders, 3, 3) and present.tolist() == [1, 1, 1]
   for d in range(3):
-    np.testing.assert_allclose(got[:, d], loop_moments(X[d == DOMAINS].astype(np.float64), orders), rtol=1e-4,
+    np.testing.assert_allclose(got[:, d], loop_moments(X[d == DOMAINS].astype(np.float64), orders, central), rtol=1e-4,
                                atol=1e-5)
 
 

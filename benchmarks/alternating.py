@@ -1,8 +1,8 @@
 """Two methods' training steps and evaluations, timed in turn in one process.
 
 The functions are the training loop's own: a method's update with the state donated, and the evaluator's count of
-right predictions in the mode that the target is scored in. Calls alternate, and the order within a pair alternates too, so that whatever
-else the machine does falls on both; a ratio is the median of the pairs' ratios.
+right predictions in the mode that the target is scored in. Calls alternate, and the order within a pair alternates
+too, so that whatever else the machine does falls on both; a ratio is the median of the pairs' ratios.
 """
 
 import argparse

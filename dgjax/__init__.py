@@ -23,7 +23,7 @@ if TYPE_CHECKING:
   from dgjax.algorithms import Algorithm as Algorithm
   from dgjax.algorithms import TrainState as TrainState
   from dgjax.api import train as train
-  from dgjax.config import load as load_config
+  from dgjax.config import load as load_config  # noqa: F401
   from dgjax.data import DATASETS as DATASETS
   from dgjax.data import Dataset as Dataset
   from dgjax.errors import UserError as UserError

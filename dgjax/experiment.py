@@ -92,6 +92,15 @@ class Experiment:
     return pipeline.with_target(stream, pipeline.unlabelled(self.dataset, self.target,
                                                             batch_size=target_batch_size(config), **options))
 
+  def check_splits(self) -> None:
+    """Refuses, before anything is compiled, what would be found later: an empty split, a batch larger than the data.
+
+    Raises:
+      UserError: with the split or the setting.
+    """
+    pipeline.check_splits(self.dataset, self.sources, self.target, self.algorithm.adapts, self.config.batch_size,
+                          target_batch_size(self.config))
+
   def batch_shapes(self, size: int = 2) -> dict[str, Any]:
     """Shapes and dtypes of a normalised batch; a state is made from them, for which the batch's size is no matter."""
     shape, _ = self.dataset.example(self.config.data.image_size)
@@ -173,8 +182,10 @@ class Experiment:
   def describe(self, runs: int = 1) -> str:
     """One line: what is trained on what, how long and where; of several `runs` that differ in seeds and the like."""
     shapes = self.state_shapes().params
-    return (f"{f'{runs} runs of ' if runs > 1 else ''}{self.config.algorithm.name} on {self.dataset.name}, {', '.join(self.sources)} -> {self.target}: "
-            f"{self.steps} steps of {self.config.batch_size} examples ({self.steps_per_epoch:.1f} an epoch), "
+    several = f"{runs} runs of " if runs > 1 else ""
+    domains = f"{', '.join(self.sources)} -> {self.target}"
+    return (f"{several}{self.config.algorithm.name} on {self.dataset.name}, {domains}: {self.steps} steps of "
+            f"{self.config.batch_size} examples ({self.steps_per_epoch:.1f} an epoch), "
             f"{sum(x.size for x in jax.tree.leaves(shapes))} parameters, {self.config.parallel} over "
             f"{self.devices.mesh.size} device(s), {ops.describe() if self.devices.mesh.size == 1 else 'xla'}")
 

@@ -24,10 +24,10 @@ def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "c
 
   Args:
     run: opened.
-    folder: made if absent. `model.safetensors` has the network under torchvision's names (`weights.to_torch`), and what
-      else the method learned under `dgjax.NAME`; `predict.stablehlo` is a serialised `jax.export.Exported` of a function
-      of images (b, h, w, c), b being any number, to class probabilities (b, classes) float32; `export.json` says
-      what the images have to be.
+    folder: made if absent. `model.safetensors` has the network under torchvision's names, and what else the method
+      learned under `dgjax.NAME`; `predict.stablehlo` is a serialised `jax.export.Exported` of a function of images
+      (b, h, w, c), b being any number, to class probabilities (b, classes) float32; `export.json` says what the images
+      have to be.
     platforms: that the prediction is lowered for, of `PLATFORMS`.
 
   Returns:
@@ -53,7 +53,7 @@ def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "c
 def tensors(run: Run) -> dict[str, np.ndarray]:
   """The run's parameters and statistics by name; see `export`."""
   params, statistics = (jax.device_get(tree) for tree in (run.state.params, run.state.batch_stats))
-  network = weights.to_torch({"params": params["network"], "batch_stats": statistics["network"]})
+  network = weights.to_torchvision({"params": params["network"], "batch_stats": statistics["network"]})
   others = {f"params.{name}": tree for name, tree in params.items() if name != "network"}
   others |= {f"batch_stats.{name}": tree for name, tree in statistics.items() if name != "network"}
   flat = {".".join(("dgjax", *path)): np.ascontiguousarray(value)

@@ -33,6 +33,8 @@ class Feed:
     """
     self._lead = lead = experiments[0]
     self._experiments = experiments
+    for experiment in experiments:
+      experiment.check_splits()
     self._streams = [experiment.batches() for experiment in experiments]
     self._augment = augment.on_device(lead.config.data.augment, lead.config.data.image_size)
     self.shared: Mapping[str, Any] = {}

@@ -96,11 +96,11 @@ class _Together(Lanes):
     return jax.tree.map(lambda *leaves: self._shape(jnp.stack(leaves)), *self._padded(list(states)))
 
   def split(self, states):
-    return [jax.tree.map(lambda x: x[index], states) for index in range(self.runs)]
+    return [_row(states, index) for index in range(self.runs)]
 
   def rows(self, outputs):
     fetched = jax.device_get(outputs)
-    return [jax.tree.map(lambda x: x[index], fetched) for index in range(self.runs)]
+    return [_row(fetched, index) for index in range(self.runs)]
 
   def compile(self, function, *, updates):
     mapped = self._map(function)
@@ -168,6 +168,11 @@ class Spread(_Together):
 
 
 KINDS: dict[str, type[Lanes]] = {kind.name: kind for kind in (OneByOne, Stacked, Spread)}
+
+
+def _row(tree: Any, index: int) -> Any:
+  """One run's part of what is kept with a leading axis of runs."""
+  return jax.tree.map(lambda x: x[index], tree)
 
 
 def _where(active: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

@@ -139,8 +139,8 @@ class Devices:
     """Compiles a function whose results are wanted on every device.
 
     Args:
-      function: with `updates`, of a state, a batch and what all batches share, to the next state and metrics. A method's
-        update has to be that of an algorithm with this object's `axis`.
+      function: with `updates`, of a state, a batch and what all batches share, to the next state and metrics; the
+        algorithm whose update it is has to have this object's `axis`.
       updates: whether the first argument is consumed.
     """
     if not updates:

@@ -67,8 +67,8 @@ def plan(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset | None = No
 
   Args:
     config: as loaded.
-    workdir: the folder of the run, or that of the runs' folders: TARGET/KEY=VALUE/seed=K, each part only where there are
-      several.
+    workdir: the folder of the run, or that of the runs' folders: TARGET/KEY=VALUE/seed=K, each part only where there
+      are several.
     dataset: the data set, where it does not come from the config.
 
   Returns:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from dgjax import checkpoint, data
 from dgjax.algorithms import Algorithm, TrainState
 from dgjax.config import override
-from dgjax.data import Dataset, decoding, transforms
+from dgjax.data import Dataset, decoding, files, transforms
 from dgjax.data.dataset import array
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
@@ -85,7 +85,7 @@ class Run:
     shape, _ = self.experiment.dataset.example(self.config.data.image_size)
     image = jax.ShapeDtypeStruct((1, *shape), np.float32)
     outputs = jax.eval_shape(self.algorithm.outputs, self.state, image)
-    return self.experiment.evaluator.members if "member/0" in outputs else ()
+    return self.experiment.members if "member/0" in outputs else ()
 
   def open_data(self, overrides: Sequence[str] = ()) -> Dataset:
     """Opens the run's data set, or another in its place.
@@ -110,9 +110,11 @@ class Run:
     dataset = self.experiment.dataset
     if dataset.array_shape:
       raise UserError(f"the examples of {dataset.name} are arrays of shape {dataset.array_shape}, not images")
-    image = decoding.open_image(path, dataset.channels, self.config.data.image_size)
-    fit = transforms.centre if dataset.centre_crop else transforms.resize
-    return array(fit(image, self.config.data.image_size))
+    try:
+      image = decoding.decode(files.contents(path), dataset.channels)
+    except Exception as error:  # Pillow's decoders raise what they happen to
+      raise UserError(f"cannot read image {path} ({getattr(error, 'strerror', None) or error})") from error
+    return array(transforms.fit(image, self.config.data.image_size, dataset.centre_crop))
 
   def normalise(self, batch: Mapping[str, Any]) -> dict[str, Any]:
     """Normalises the images of a batch (uint8) to what `algorithm` takes (float32)."""

@@ -12,7 +12,7 @@ import numpy as np
 from dgjax import group as groups
 from dgjax.algorithms import TrainState
 from dgjax.checkpoint import Checkpoints
-from dgjax.config import differences
+from dgjax.config import advice, differences
 from dgjax.errors import UserError
 from dgjax.evaluation import selection as rules
 from dgjax.evaluation.evaluator import Measured, host, measures
@@ -95,6 +95,8 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
   for member in members:
     member.folder.write("experiment.json", member.experiment.record())
   log.info("%s", lead.describe(runs=len(members)))
+  for line in advice(lead.config, lead.steps):
+    log.warning("%s", line)
 
   with StopSignal() as stop, stop.saves(), Checkpoints(home.checkpoints) as checkpoints:
     group = groups.build(experiments, Feed(experiments, stop.check), home.remembered("grouping", lead.config.grouping))
@@ -134,11 +136,11 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
         if lead.evaluates(step) and not all(member.evaluated or member.ended for member in members):
           flush()
           running = active()
-          found = group.evaluate(group.keep(states), stop.check)
+          scores = group.evaluate(group.keep(states), stop.check)
           improved = np.array([bool(on) and member.take(measured)
-                               for on, member, measured in zip(running, members, found, strict=True)])
+                               for on, member, measured in zip(running, members, scores, strict=True)])
           best = group.choose(improved, group.keep(states), best)
-          record_evaluation(members, group, states, found, improved, running)
+          record_evaluation(members, group, states, scores, improved, running)
           save()
           pace.restart(step)
         if step == lead.steps or not active().any():
@@ -167,12 +169,12 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
         member.recorder.close()
 
     chosen = best if lead.config.report == "source_val" else group.keep(states)
-    found = group.evaluate(chosen, stop.check)
+    scores = group.evaluate(chosen, stop.check)
     checkpoints.wait()
   if len(members) > 1:
     part(members, group.lanes.split(states), group.lanes.split(best), lead.devices.arithmetic, seconds())
   return [finish(member, measured, state, seconds()) for member, measured, state
-          in zip(members, found, group.lanes.split(chosen), strict=True)]
+          in zip(members, scores, group.lanes.split(chosen), strict=True)]
 
 
 def restore(checkpoints: Checkpoints, members: Sequence[Member], group: Group, states: States,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from dgjax import models, optimizers
+from dgjax import models, optimizers, registry
 from dgjax.algorithms.adda import ADDA
 from dgjax.algorithms.adversarial import DAN, DANN, MSTN
 from dgjax.algorithms.aggregate import Aggregate, MultiHeaded
@@ -23,7 +23,6 @@ from dgjax.algorithms.reconstruction import Reconstruction
 from dgjax.algorithms.rsc import RSC
 from dgjax.algorithms.spectral_decoupling import SpectralDecoupling
 from dgjax.algorithms.wemnet import WEMNet
-from dgjax.errors import UserError, nearest
 from dgjax.models import Network, dynamic
 
 __all__ = ["ALGORITHMS", "Algorithm", "Batch", "TrainState", "adapts", "build", "defaults", "roles", "shared_settings"]
@@ -58,9 +57,14 @@ SHARED = ("network", "domain_network", "optimizer", "domains", "steps", "axis")
 
 
 def _class(name: str) -> type[Algorithm]:
-  if name not in ALGORITHMS:
-    raise UserError(f"no algorithm {name!r}{nearest(name, ALGORITHMS)}: set algorithm.name")
-  return ALGORITHMS[name][0]
+  """The class of a method: one of `ALGORITHMS`, or FILE.py:NAME for one in a file of one's own.
+
+  Raises:
+    UserError: there is none.
+  """
+  key = "config.algorithm.name"
+  found = registry.resolve(name, ALGORITHMS, "algorithm", key)
+  return found[0] if isinstance(found, tuple) else registry.subclass(found, Algorithm, name, key)
 
 
 def adapts(name: str) -> bool:

@@ -10,6 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from dgjax import runs
@@ -17,6 +18,7 @@ from dgjax.analysis import command
 from dgjax.analysis.summary import table
 from dgjax.config import flatten
 from dgjax.errors import UserError, nearest
+from dgjax.evaluation.evaluator import count
 from dgjax.reference import find_table
 from dgjax.runs import Run
 
@@ -36,8 +38,10 @@ def class_accuracies(run: Run, mode: str = "") -> dict[str, float]:
   Raises:
     UserError: the method has no such way.
   """
-  evaluator = dataclasses.replace(run.experiment.evaluator, dataset=run.dataset)  # the record has a description alone
-  found = evaluator.count(run.state, evaluator.batches(run.target, "test"))
+  experiment = dataclasses.replace(run.experiment, dataset=run.dataset)  # the record has a description alone
+  one = jax.jit(lambda state, batch: count(run.algorithm, state, experiment.normalise(batch), known=False))
+  parts = [jax.device_get(one(run.state, batch)) for batch in experiment.evaluation_batches(run.target, "test")]
+  found = {way: sum(part[way] for part in parts) for way in parts[0]}
   mode = mode or run.algorithm.prediction
   if mode not in found:
     raise UserError(f"--mode: this run does not predict by {mode!r}{nearest(mode, list(filter(None, found)))}")

@@ -61,11 +61,11 @@ def find(places: Sequence[str]) -> Iterator[pathlib.Path]:
   Raises:
     UserError: a place is not there, or a folder holds no image.
   """
-  from dgjax.data.builders.files import walk_images
+  from dgjax.data import files
   for place in map(pathlib.Path, places):
     path = place.expanduser()
     if path.is_dir():
-      found = sorted(walk_images(path))
+      found = sorted(file for file, fault in files.walk(path) if not fault and files.is_image(file.name))
       if not found:
         raise UserError(f"{path} holds no images")
       yield from found

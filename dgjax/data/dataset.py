@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -40,7 +40,7 @@ def suffixes() -> tuple[str, ...]:
   return tuple(sorted(suffix for suffix, form in known.items() if form in FORMATS and form in Image.OPEN))
 
 
-def decode(encoded: bytes, channels: int = 3) -> Image.Image:
+def decode(encoded: bytes, channels: int = 3, smallest: int | None = None) -> Image.Image:
   """Decodes one image file, the first picture in it.
 
   Its EXIF orientation is applied. Values of more than 8 bits are scaled by the white that the file states; of a float
@@ -49,6 +49,8 @@ def decode(encoded: bytes, channels: int = 3) -> Image.Image:
   Args:
     encoded: the bytes of an image file.
     channels: 3 for RGB, 1 for grey.
+    smallest: sides that are enough: a JPEG is decoded at a half, a quarter or an eighth of its sides if neither becomes
+      smaller. None: whole.
 
   Returns:
     A loaded Pillow image of mode RGB or L; transparency is dropped.
@@ -57,13 +59,14 @@ def decode(encoded: bytes, channels: int = 3) -> Image.Image:
     Exception: of any type, where the bytes are no whole image: Pillow's decoders raise what they happen to.
     ValueError: the file does not say what its white is, or it would come out almost black.
   """
-  return _decode(encoded, channels, draft=MOST_PIXELS)
+  return _decode(encoded, channels, MOST_PIXELS, smallest)
 
 
 def unreadable(encoded: bytes) -> str:
   """Returns why `decode` would fail on the bytes of an image file, or "" where it would not."""
   try:
-    _decode(encoded, channels=3, draft=1)  # JPEG: walks the whole stream but reconstructs an eighth of each side
+    # JPEG: walks the whole stream but reconstructs an eighth of each side
+    _decode(encoded, channels=3, draft=1, smallest=None)
   except Exception as error:
     # Pillow names the in-memory stream by its address, which means nothing to a reader and changes every time
     if "cannot identify" in str(error):
@@ -72,10 +75,12 @@ def unreadable(encoded: bytes) -> str:
   return ""
 
 
-def _decode(encoded: bytes, channels: int, draft: int) -> Image.Image:
+def _decode(encoded: bytes, channels: int, draft: int, smallest: int | None) -> Image.Image:
   """Decodes as `decode` does; a JPEG of more than `draft` pixels is reconstructed at a fraction of its size."""
   opened = Image.open(io.BytesIO(encoded))
   cut, image = _cut(opened, encoded), cast(Image.Image, opened)
+  if smallest:
+    image.draft(None, (smallest, smallest))
   pixels = image.width * image.height
   if pixels > draft:
     shrink = _fraction(pixels, draft)

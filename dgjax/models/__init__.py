@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from dgjax import registry
 from dgjax.errors import UserError, nearest
 from dgjax.models import alexnet, dynamic, layers, lenet, resnet, small, weights
 from dgjax.models.network import Network
@@ -41,11 +42,17 @@ def _known(kind: str, name: str, known: Mapping[str, Any]) -> Any:
   return known[name]
 
 
+def _constructor(name: str) -> Callable[..., Network]:
+  """The constructor of a network: one of `NETWORKS`, or FILE.py:NAME for one in a file of one's own."""
+  found = registry.resolve(name, NETWORKS, "network", "config.model.name")
+  return found[0] if isinstance(found, tuple) else found
+
+
 def defaults(name: str) -> dict[str, Any]:
   """The settings of `config.model` for a network.
 
   Args:
-    name: a key of NETWORKS.
+    name: a key of NETWORKS, or FILE.py:NAME for a constructor in a file of one's own.
 
   Returns:
     name; head_init: initialisation of the last layer, "uniform" (PyTorch's default), "normal" (N(0, 0.001^2),
@@ -60,7 +67,7 @@ def defaults(name: str) -> dict[str, Any]:
   Raises:
     UserError: there is no such network.
   """
-  _known("model.name", name, NETWORKS)
+  _constructor(name)
   return {"name": name, "head_init": "uniform", "dtype": "float32", "weights": "", "relu_logits": False,
           "bottleneck": 0, "dynamic": "none", "dynamic_k": 4, "dynamic_gate": "sigmoid", "dynamic_form": "auto"}
 
@@ -79,7 +86,7 @@ def build(config_model: Mapping[str, Any], num_classes: int, dropout: bool = Tru
   Raises:
     UserError: an unknown name, dtype, head_init or kind of dynamic residual, or a network that cannot be dynamic.
   """
-  make, _ = _known("model.name", config_model["name"], NETWORKS)
+  make = _constructor(config_model["name"])
   _known("model.head_init", config_model["head_init"], layers.HEAD_INITS)
   dtype = _known("model.dtype", config_model["dtype"], DTYPES)
   options = {"dtype": dtype, "head_init": config_model["head_init"]}

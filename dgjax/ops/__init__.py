@@ -3,6 +3,7 @@ from dgjax.ops.convolution import conv_general_dilated
 from dgjax.ops.linear import dot_general
 from dgjax.ops.mixture import mix_channels
 from dgjax.ops.pooling import max_pool
-from dgjax.ops.settings import backend, describe, threads, use
+from dgjax.ops.settings import backend, describe, only, threads, use
 
-__all__ = ["backend", "conv_general_dilated", "describe", "dot_general", "max_pool", "mix_channels", "threads", "use"]
+__all__ = ["backend", "conv_general_dilated", "describe", "dot_general", "max_pool", "mix_channels", "only",
+           "threads", "use"]

@@ -37,7 +37,7 @@ def command(folder: pathlib.Path) -> list[str]:
 
 
 def run(folder: pathlib.Path) -> tuple[int, list[str]]:
-  """Starts the command; its status and the lines of its stderr, None as status where it did not end in time."""
+  """Starts the command; its status, -1 where it did not end in time, and the lines of its stderr."""
   try:
     done = subprocess.run(command(folder), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
   except subprocess.TimeoutExpired:
@@ -45,11 +45,17 @@ def run(folder: pathlib.Path) -> tuple[int, list[str]]:
   return done.returncode, done.stderr.splitlines()
 
 
-def kill(folder: pathlib.Path, ready: Callable[[], bool], delay: float) -> None:
-  """Starts the command and kills it `delay` seconds after `ready`, if it is still at work."""
+def start(folder: pathlib.Path, ready: pathlib.Path) -> subprocess.Popen[bytes]:
+  """Starts the command and waits until `ready` is there, or the command at its end."""
   process = subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-  while process.poll() is None and not ready():
+  while process.poll() is None and not ready.exists():
     time.sleep(0.002)
+  return process
+
+
+def kill(folder: pathlib.Path, ready: pathlib.Path, delay: float = 0.0) -> None:
+  """Starts the command and kills it `delay` seconds after `ready` is there, if it is still at work."""
+  process = start(folder, ready)
   time.sleep(delay)
   process.send_signal(signal.SIGKILL)
   process.wait()
@@ -177,8 +183,7 @@ def main() -> int:
       print("\n".join(lines), file=sys.stderr)
       return 1
     expected = outcome(whole)
-    newest, older = STEPS // 2 // EVERY * EVERY, STEPS // 2 // EVERY * EVERY - EVERY
-    kill(cut, (cut / "checkpoints" / str(newest)).exists, 0.0)
+    kill(cut, cut / "checkpoints" / str(STEPS // 2))
     newest, older = sorted(int(path.name) for path in (cut / "checkpoints").iterdir() if path.name.isdigit())[:-3:-1]
     for base, damages in ((cut, checkpoint_damages(newest, older)), (whole, RESULTS_DAMAGES)):
       for name, damage in damages.items():
@@ -188,13 +193,13 @@ def main() -> int:
           report(name, *verdict(folder, expected, lost_lines="line garbled" in name))
           shutil.rmtree(folder)
 
-    moments, begin = random.Random(flags.seed), time.monotonic()
-    shutil.rmtree(whole)
-    kill(whole, (whole / "results.json").exists, 0.0)
-    total = time.monotonic() - begin
+    moments, whole = random.Random(flags.seed), root / "timed"
+    process, begin = start(whole, whole / "metrics.jsonl"), time.monotonic()
+    process.wait()
+    seconds = time.monotonic() - begin
     for number in range(flags.kills):
       folder = root / "killed"
-      kill(folder, (folder / "metrics.jsonl").exists, moments.uniform(0, total * 0.6))
+      kill(folder, folder / "metrics.jsonl", moments.uniform(0, seconds))
       steps = [line["step"] for line in read_lines(folder / "metrics.jsonl")]
       right, what = verdict(folder, expected)
       report(f"kill {number + 1}, at or past step {max(steps, default=0)}", right and what.startswith("0"), what)

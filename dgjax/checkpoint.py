@@ -79,7 +79,10 @@ class Checkpoints:
     """Steps of the checkpoints there are, sound or not, in order."""
     if not self._directory.is_dir():
       return []
-    names = [path.name for path in self._directory.iterdir()]
+    try:
+      names = os.listdir(self._directory)
+    except OSError as error:
+      raise UserError(f"cannot read {self._directory} ({error.strerror})") from error
     return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
   def save(self, step: int, tree: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
@@ -101,6 +104,7 @@ class Checkpoints:
         name: {path: _describe(value) for path, value in part.items()} for name, part in arrays.items()}}
     record = json.loads(json.dumps(record))  # as it will be read: tuples are lists, and keys are text
     record["hash"] = _hash_of_json(record)
+    self.wait()
     try:
       kept = parallel.agree(self._kept(step, record))
       if kept == "same":

@@ -98,7 +98,8 @@ def test_the_same_step_is_written_again_only_where_it_differs(run):
   assert record.stat().st_mtime_ns == before
   with Checkpoints(run / "checkpoints") as checkpoints:  # stopped during an evaluation, which is now there
     checkpoints.save(2, tree(2), {"selection": "new"})
-  assert resumed(run)[2] == {"selection": "new"} and Checkpoints(run / "checkpoints").steps() == [1, 2]
+    checkpoints.save(2, tree(2), {"selection": "newer"})  # at once, while the save before is still at work
+  assert resumed(run)[2] == {"selection": "newer"} and Checkpoints(run / "checkpoints").steps() == [1, 2]
 
 
 def files(folder):

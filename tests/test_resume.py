@@ -16,8 +16,8 @@ from dgjax.recorder import read_lines
 ROOT = pathlib.Path(__file__).parents[1]
 STEPS = 40
 
-# Runs the command, and sends itself a signal at a point: at a training step, while a checkpoint is being written, or in
-# the middle of an evaluation.
+# Runs the command, and sends itself a signal at a point: at a training step, while a checkpoint is being written, when it
+# is there, or in the middle of an evaluation.
 CHILD = """
 import os, signal, sys
 if cores := os.environ.get("CORES"):
@@ -36,11 +36,13 @@ if point == "step":
     if at == step:
       stop()
   training.Recorder.train = record
-elif point == "save":
+elif point in ("save", "commit"):
   original = training.Checkpoints.save
   def save(self, at, *args, **kwargs):
     original(self, at, *args, **kwargs)
     if at == step:
+      if point == "commit":
+        self.wait()
       stop()
   training.Checkpoints.save = save
 elif point == "evaluation":
@@ -83,7 +85,7 @@ def uninterrupted(tmp_path_factory):
 def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path):
   kill, terminate = signal.SIGKILL.value, signal.SIGTERM.value
   for point, status in [(f"step:7:{kill}", -kill), (f"step:13:{kill}", -kill), (f"save:20:{kill}", -kill),
-                        (f"step:23:{terminate}", 75), (f"evaluation:0:{terminate}", 75), (f"save:30:{kill}", -kill)]:
+                        (f"step:23:{terminate}", 75), (f"evaluation:0:{terminate}", 75), (f"commit:30:{kill}", -kill)]:
     result = run(tmp_path, point)
     assert result.returncode == status, (point, result.stderr)
   assert run(tmp_path).returncode == 0

@@ -11,6 +11,7 @@ POLICY = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 ACCELERATORS = ("/dev/nvidia*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")  # NVIDIA and AMD GPUs, TPUs
 COMMANDS = ("dgjax", "dgjax.main")  # names of the script, and of the module under `python -m`
 OPTIONS_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
+_started_anew = False  # this process, as far as it knows: the environment has forgotten it
 
 
 def use_huge_pages(script: str = "") -> None:
@@ -34,7 +35,9 @@ def use_huge_pages(script: str = "") -> None:
   Args:
     script: path of the running script, `__file__`, for other programs than the command.
   """
+  global _started_anew
   if STARTED_ANEW in os.environ:
+    _started_anew = True
     before = os.environ.pop(STARTED_ANEW)
     if before:
       os.environ[TUNABLES] = before
@@ -42,7 +45,7 @@ def use_huge_pages(script: str = "") -> None:
       os.environ.pop(TUNABLES, None)
     return
   tunables = os.environ.get(TUNABLES, "")
-  if HUGE in tunables or not _is_top_program(script) or any(map(glob.glob, ACCELERATORS)):
+  if _started_anew or HUGE in tunables or not _is_top_program(script) or any(map(glob.glob, ACCELERATORS)):
     return
   try:
     if not sys.platform.startswith("linux") or "[madvise]" not in POLICY.read_text():

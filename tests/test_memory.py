@@ -49,6 +49,14 @@ def test_the_command_starts_anew_once_and_leaves_no_trace(tmp_path, before):
   assert left == ([f"{memory.TUNABLES}={before}"] if before else [])
 
 
+def test_a_second_call_does_not_start_again(starts, monkeypatch):
+  monkeypatch.setattr(memory, "_started_anew", False)
+  monkeypatch.setenv(memory.STARTED_ANEW, "")
+  memory.use_huge_pages()
+  memory.use_huge_pages()
+  assert not starts and memory.STARTED_ANEW not in os.environ
+
+
 def test_other_tunables_are_kept(starts, monkeypatch):
   monkeypatch.setenv(memory.TUNABLES, "glibc.malloc.arena_max=2")
   memory.use_huge_pages()

@@ -16,8 +16,8 @@ from dgjax.recorder import read_lines
 ROOT = pathlib.Path(__file__).parents[1]
 STEPS = 40
 
-# Runs the command, and sends itself a signal at a point: at a training step, while a checkpoint is being written, when it
-# is there, or in the middle of an evaluation.
+# Runs the command, and sends itself a signal at a point: at a training step, while a checkpoint is being written, when
+# it is complete, or in the middle of an evaluation.
 CHILD = """
 import os, signal, sys
 if cores := os.environ.get("CORES"):

@@ -80,15 +80,18 @@ def test_the_two_newest_are_kept(tmp_path):
 
 
 def test_arrays_may_be_donated_once_save_returns(tmp_path):
+  """What is saved shares its memory with arrays on a CPU; the hashes tell whether that was overwritten."""
   overwrite = jax.jit(lambda w: w + 1, donate_argnums=0)
   with Checkpoints(tmp_path) as checkpoints:
     w = jnp.zeros(2_000_000)
     checkpoints.save(1, {"state": {"w": w}}, {})
+    held = checkpoint._to_host({"w": w})["w"]
     for _ in range(5):
       w = overwrite(w)
     checkpoints.wait()
     _, found, _ = checkpoints.restore({"state": {"w": w}})
   np.testing.assert_array_equal(found["state"]["w"], np.zeros(2_000_000))
+  np.testing.assert_array_equal(held, np.zeros(2_000_000))
 
 
 def test_the_same_step_is_written_again_only_where_it_differs(run):

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from PIL import Image, UnidentifiedImageError
 
 from dgjax import algorithms, config, shared
-from dgjax.data.builders import folder
+from dgjax.data import files
 
 METHODS = {name: {} for name in ("dmg", *algorithms.ALGORITHMS)}
 ARGUMENTS = {"method": METHODS, "residual": {"": {}} | shared.RESIDUALS, "k": 4}
@@ -77,14 +77,14 @@ def look(root: pathlib.Path) -> tuple[int, int, int] | None:
   """Number of images and of domains below `root`, and the median of the shorter sides; None: nothing to see there."""
   if not root.is_dir():
     return None
-  found = [[file.path for name in folder.folders(root / domain) for file in folder.images(root / domain / name)]
-           for domain in folder.folders(root)]
-  files = [path for paths in found for path in sorted(paths)]
+  found = [[file.path for name in files.folders(root / domain) for file in files.scan(root / domain / name)
+            if files.is_image(file.name)] for domain in files.folders(root)]
+  paths = [path for domain in found for path in sorted(domain)]
   sides = []
-  for path in files[::max(1, len(files) // SAMPLE)]:
+  for path in paths[::max(1, len(paths) // SAMPLE)]:
     try:
       with Image.open(path) as image:
         sides.append(min(image.size))
     except (OSError, UnidentifiedImageError):
       continue  # preparation will name it
-  return (len(files), sum(map(bool, found)), round(statistics.median(sides))) if sides else None
+  return (len(paths), sum(map(bool, found)), round(statistics.median(sides))) if sides else None

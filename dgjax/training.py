@@ -161,6 +161,7 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
           pace.record(step, group.feed.waited)
     except Preempted:
       save()
+      checkpoints.wait()
       log.info("stopped and saved at step %d; the same command goes on from there", step)
       raise
     finally:

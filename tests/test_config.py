@@ -311,8 +311,8 @@ def test_factors_of_a_role_that_goes_are_reset_and_said(caplog):
 @pytest.mark.parametrize("overrides,message", [
     (["--config.sed=1"], r"no key config\.sed \(did you mean 'seed'\?\)"),
     (["--config.algorithm.overlap=1"], r"no key config\.algorithm\.overlap \(did you mean 'algorithm\.overlap_weight'"),
-    (["--config.algorithm.name=dgm"], r"no algorithm 'dgm' \(did you mean 'dmg'"),
-    (["--config.model.name=resnet19"], r"'resnet19' \(did you mean 'resnet18'"),
+    (["--config.algorithm.name=dgm"], r"unknown algorithm 'dgm' in config\.algorithm\.name \(did you mean 'dmg'"),
+    (["--config.model.name=resnet19"], r"unknown network 'resnet19' in config\.model\.name \(did you mean 'resnet18'"),
     (["--config.data.name=pac"], r"'pac'.*\(did you mean 'pacs'"),
     (["--config.seed=x"], r"config\.seed.*x"),
     (["--config.algorithm.overlap_weight=big"], r"overlap_weight.*big")])

@@ -93,13 +93,15 @@ def test_another_config_in_the_same_folder_is_refused(finished):
     train(settings("--config.seed=1", "--config.algorithm.overlap_weight=1"), folder)
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
-  with pytest.raises(UserError, match=r"train/\w+ is (nan|inf) at step \d+; the newest checkpoint is that of step"):
-    train(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1", "--config.log_every=100"),
-              tmp_path)
-  good = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
-  steps = [line["step"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line]
-  assert steps[-1] == good and not (tmp_path / "results.json").exists()
+def test_what_is_not_finite_is_never_saved(tmp_path):
+  """The first loss is finite, but the step it leads to is not."""
+  with pytest.raises(UserError, match=r"a parameter or statistic is nan at step 1; nothing was saved yet: lower opt"):
+    train(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1", "--config.log_every=100"), tmp_path)
+  assert not list(tmp_path.glob("checkpoints/[0-9]*")) and not (tmp_path / "results.json").exists()
+  assert json.loads((tmp_path / "failure.json").read_text())["step"] == 1
+  with pytest.raises(UserError, match=r"train/\w+ is (nan|inf) at step 2; nothing was saved yet"):
+    train(settings("--config.optimizer.learning_rate=1e38", "--config.log_every=100"), tmp_path / "later")
+  assert [line["step"] for line in read_lines(tmp_path / "later" / "metrics.jsonl") if "train/loss" in line] == [1]
 
 
 def test_published_weights_go_below_a_bottleneck(tmp_path):
@@ -285,8 +287,8 @@ def test_the_targets_labels_change_no_loss(adapted, tmp_path, monkeypatch):
     dataset = original(*arguments)
 
     class Relabelled(data.dataset.Source):
-      def image(self, index):
-        image, label = super().image(index)
+      def image(self, index, smallest=None):
+        image, label = super().image(index, smallest)
         return image, (label + 1 + index) % 10
 
     def opener(domain, split):

@@ -297,7 +297,8 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
     found = [(line["step"], line[key]) for line in lines if key in line]
     return tuple(np.array(found, float).T)
 
-  names = dict.fromkeys(key for line in lines for key in line)
+  # Of accuracies in every way to predict only those that rules select by: val/DOMAIN/accuracy, test/DOMAIN/accuracy.
+  names = dict.fromkeys(key for line in lines for key in line if key.startswith("train/") or key.count("/") == 2)
   train = [key for key in names if key.startswith("train/")]
   losses = sorted((key for key in train if not key.endswith("accuracy")), key=lambda key: key == "train/loss")
   figure = Figure(figsize=(9.5, 4.2), layout="constrained")

@@ -14,14 +14,15 @@ Arguments: a method (default `dmg`); a dynamic residual of the network's convolu
 `static` (default), of a subspace with `k=4` matrices.
 """
 
+import contextlib
+import os
 import pathlib
 import statistics
 
 from ml_collections import ConfigDict
-from PIL import Image, UnidentifiedImageError
 
 from dgjax import algorithms, config, shared
-from dgjax.data import files
+from dgjax.data import decoding, files
 
 METHODS = {name: {} for name in ("dmg", *algorithms.ALGORITHMS)}
 ARGUMENTS = {"method": METHODS, "residual": {"": {}} | shared.RESIDUALS, "k": 4}
@@ -55,7 +56,7 @@ def finish(c: ConfigDict, given: set[str]) -> None:
     c: the config, overrides applied.
     given: the keys that were overridden.
   """
-  found = look(pathlib.Path(c.data.dir)) if c.data.name == "folder" and c.data.dir else None
+  found = look(pathlib.Path(os.path.expanduser(c.data.dir))) if c.data.name == "folder" and c.data.dir else None
   settings = {"optimizer.learning_rate": 1e-4 if c.model.weights else 1e-3}
   if found and not c.model.weights:
     _, _, side = found
@@ -77,14 +78,11 @@ def look(root: pathlib.Path) -> tuple[int, int, int] | None:
   """Number of images and of domains below `root`, and the median of the shorter sides; None: nothing to see there."""
   if not root.is_dir():
     return None
-  found = [[file.path for name in files.folders(root / domain) for file in files.scan(root / domain / name)
-            if files.is_image(file.name)] for domain in files.folders(root)]
-  paths = [path for domain in found for path in sorted(domain)]
+  found = [[entry.path for name in files.folders(root / domain) for entry in files.listing(root / domain / name).files
+            if files.is_image(entry.name)] for domain in files.folders(root)]
+  paths = [path for of_domain in found for path in sorted(of_domain)]
   sides = []
   for path in paths[::max(1, len(paths) // SAMPLE)]:
-    try:
-      with Image.open(path) as image:
-        sides.append(min(image.size))
-    except (OSError, UnidentifiedImageError):
-      continue  # preparation will name it
+    with contextlib.suppress(Exception):  # of any type; preparation will name the file
+      sides.append(min(decoding.sides(pathlib.Path(path).read_bytes())))
   return (len(paths), sum(map(bool, found)), round(statistics.median(sides))) if sides else None

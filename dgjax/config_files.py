@@ -1,5 +1,6 @@
 """Where config files are, and what a run of one is called. Cheap to import: launchers need no more."""
 
+import os
 import pathlib
 import re
 
@@ -25,7 +26,7 @@ def find(path: str) -> pathlib.Path:
     UserError: there is no such file.
   """
   name = path.partition(":")[0]
-  file = pathlib.Path(name)
+  file = pathlib.Path(os.path.expanduser(name))
   if file.suffix == ".py":
     known = sorted(map(str, file.parent.glob("*.py")))
     problem = f"no config file {name}{nearest(name, known) if known else f': there is no config in {file.parent}'}"

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dgjax.data.decoding import decode
+from dgjax.data.decoding import decode, sides
 from dgjax.errors import UserError, nearest
 
 SPLITS = ("train", "val", "test")
@@ -71,7 +70,7 @@ class Source:
     if isinstance(stored, np.ndarray):
       return stored.shape[1], stored.shape[0]
     with self._named(index):
-      return Image.open(io.BytesIO(stored)).size
+      return sides(stored)
 
   @contextlib.contextmanager
   def _named(self, index: int) -> Iterator[None]:

@@ -29,6 +29,7 @@ TURNS = {
   5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
   8: Image.Transpose.ROTATE_90}
 """EXIF orientation -> what brings the picture upright."""
+TURNS_BY_A_QUARTER = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
 
 _large = threading.Lock()  # one large picture at a time: each takes hundreds of megabytes until it is shrunk
 
@@ -50,7 +51,7 @@ def decode(encoded: bytes, channels: int = 3, smallest: int | None = None) -> Im
     encoded: the bytes of an image file.
     channels: 3 for RGB, 1 for grey.
     smallest: sides that are enough: a JPEG is decoded at a half, a quarter or an eighth of its sides if neither becomes
-      smaller. None: whole.
+      smaller. None: whole, but for what `MOST_PIXELS` says.
 
   Returns:
     A loaded Pillow image of mode RGB or L; transparency is dropped.
@@ -73,6 +74,17 @@ def unreadable(encoded: bytes) -> str:
       return "not an image that Pillow reads"
     return str(error) or type(error).__name__
   return ""
+
+
+def sides(encoded: bytes) -> tuple[int, int]:
+  """Returns width and height of what `decode` makes of an image file, which is not decoded for it."""
+  image = Image.open(io.BytesIO(encoded))
+  turn, width, height = _turn(image), image.width, image.height
+  if width * height > MOST_PIXELS:
+    fraction = _fraction(width * height, MOST_PIXELS)
+    width, height = -(-width // fraction), -(-height // fraction)
+  swapped = turn in TURNS_BY_A_QUARTER and image.format != "TIFF"  # of which Pillow gives the upright size at once
+  return (height, width) if swapped else (width, height)
 
 
 def _decode(encoded: bytes, channels: int, draft: int, smallest: int | None) -> Image.Image:

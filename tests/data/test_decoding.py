@@ -94,7 +94,9 @@ def test_exif_orientation_is_applied(form):
     exif = Image.Exif()
     exif[0x0112] = orientation
     keys = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(form, {})
-    pixels = np.asarray(decoding.decode(encode(Image.fromarray(PIXELS), form, exif=exif, **keys)))
+    encoded = encode(Image.fromarray(PIXELS), form, exif=exif, **keys)
+    pixels = np.asarray(decoding.decode(encoded))
+    assert decoding.sides(encoded) == pixels.shape[1::-1]
     np.testing.assert_allclose(pixels, upright, atol=8 if form == "JPEG" else 0)
 
 
@@ -134,10 +136,16 @@ def test_large_pictures_are_shrunk(monkeypatch):
         encoded = encode(image.convert(mode), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
         assert not decoding.unreadable(encoded)
         decoded = decoding.decode(encoded)
-        assert decoded.size == (15, 23) and decoded.mode == "RGB"
+        assert decoded.size == decoding.sides(encoded) == (15, 23) and decoded.mode == "RGB"
         if mode == "RGB":
           assert np.abs(np.asarray(decoded).astype(int) - np.rot90(np.asarray(small), -1)).mean() < 8
   assert decoding.decode(encode(image.crop((0, 0, 40, 25)))).size == (40, 25)
+
+
+def test_a_jpeg_is_decoded_as_small_as_is_enough():
+  encoded = encode(Image.new("RGB", (640, 480)), "JPEG")
+  assert {n: decoding.decode(encoded, smallest=n).size for n in (None, 400, 100)} == {
+    None: (640, 480), 400: (640, 480), 100: (160, 120)}
 
 
 def test_a_huge_picture_takes_little_memory(tmp_path):

@@ -299,6 +299,13 @@ def test_a_method_keeps_what_means_the_same_in_another(path, name, kept, said, c
   assert (said is None and not lines) or (len(lines) == 1 and said in lines[0])
 
 
+def test_a_way_to_predict_that_the_method_does_not_have_is_told_before_training():
+  c = config.load("digits:aggregate", {"algorithm.prediction": "max_logit"})
+  algorithm = algorithms.build(c, classes=7, domains=3, steps_per_epoch=10.0)
+  with pytest.raises(UserError, match=r"algorithm\.prediction is 'max_logit'.*known: default"):
+    jax.eval_shape(algorithm.init, jax.random.key(0), experiment.batch_shapes((16, 16, 3), adapts=False))
+
+
 def test_factors_of_a_role_that_goes_are_reset_and_said(caplog):
   c = config.load("dmg_digits", ["--config.algorithm.name=aggregate"])
   assert c.optimizer.roles.masks.to_dict() == {"rate": 1.0, "decay": 1.0, "constant": False}

@@ -18,7 +18,7 @@ import pathlib
 import statistics
 
 from ml_collections import ConfigDict
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dgjax import algorithms, config, shared
 from dgjax.data import files
@@ -55,7 +55,7 @@ def finish(c: ConfigDict, given: set[str]) -> None:
     c: the config, overrides applied.
     given: the keys that were overridden.
   """
-  found = look(pathlib.Path(c.data.dir)) if c.data.name == "folder" and c.data.dir else None
+  found = look(pathlib.Path(c.data.dir).expanduser()) if c.data.name == "folder" and c.data.dir else None
   settings = {"optimizer.learning_rate": 1e-4 if c.model.weights else 1e-3}
   if found and not c.model.weights:
     _, _, side = found
@@ -77,14 +77,14 @@ def look(root: pathlib.Path) -> tuple[int, int, int] | None:
   """Number of images and of domains below `root`, and the median of the shorter sides; None: nothing to see there."""
   if not root.is_dir():
     return None
-  found = [[file.path for name in files.folders(root / domain) for file in files.scan(root / domain / name)
-            if files.is_image(file.name)] for domain in files.folders(root)]
-  paths = [path for domain in found for path in sorted(domain)]
+  domains = [[entry.path for name in files.folders(root / domain) for entry in files.listing(root / domain / name).files
+              if files.is_image(entry.name)] for domain in files.folders(root)]
+  images = [path for paths in domains for path in paths]
   sides = []
-  for path in paths[::max(1, len(paths) // SAMPLE)]:
+  for path in images[::max(1, len(images) // SAMPLE)]:
     try:
       with Image.open(path) as image:
         sides.append(min(image.size))
-    except (OSError, UnidentifiedImageError):
-      continue  # preparation will name it
-  return (len(paths), sum(map(bool, found)), round(statistics.median(sides))) if sides else None
+    except Exception:  # what Pillow's plugins raise; preparation will name the file
+      continue
+  return (len(images), sum(map(bool, domains)), round(statistics.median(sides))) if sides else None

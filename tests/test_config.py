@@ -402,6 +402,7 @@ def test_own_images_are_sized_to_what_they_are(side, size, network, tmp_path):
   given = pictures(tmp_path / "holidays", side)
   c = config.load("folder", given)
   assert (c.data.image_size, c.model.name, c.steps, c.eval_every) == (size, network, 2_000, 100)
+  assert c.batch_size == 2  # of 6 images a domain
   assert c.optimizer.learning_rate == 1e-3 and config.advice(c, c.steps) == []
   assert config.run_name("folder", c) == "folder-holidays"
   c = config.load("folder:aggregate", given | {"data.image_size": 48, "epochs": 3, "optimizer.learning_rate": 5e-3})

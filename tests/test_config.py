@@ -299,6 +299,13 @@ def test_a_method_keeps_what_means_the_same_in_another(path, name, kept, said, c
   assert (said is None and not lines) or (len(lines) == 1 and said in lines[0])
 
 
+def test_a_way_to_predict_that_the_method_does_not_have_is_told_before_training():
+  c = config.load("digits:aggregate", {"algorithm.prediction": "max_logit"})
+  algorithm = algorithms.build(c, classes=7, domains=3, steps_per_epoch=10.0)
+  with pytest.raises(UserError, match=r"algorithm\.prediction is 'max_logit'.*known: default"):
+    jax.eval_shape(algorithm.init, jax.random.key(0), experiment.batch_shapes((16, 16, 3), adapts=False))
+
+
 def test_factors_of_a_role_that_goes_are_reset_and_said(caplog):
   c = config.load("dmg_digits", ["--config.algorithm.name=aggregate"])
   assert c.optimizer.roles.masks.to_dict() == {"rate": 1.0, "decay": 1.0, "constant": False}
@@ -395,6 +402,7 @@ def test_own_images_are_sized_to_what_they_are(side, size, network, tmp_path):
   given = pictures(tmp_path / "holidays", side)
   c = config.load("folder", given)
   assert (c.data.image_size, c.model.name, c.steps, c.eval_every) == (size, network, 2_000, 100)
+  assert c.batch_size == 2  # of 6 images a domain
   assert c.optimizer.learning_rate == 1e-3 and config.advice(c, c.steps) == []
   assert config.run_name("folder", c) == "folder-holidays"
   c = config.load("folder:aggregate", given | {"data.image_size": 48, "epochs": 3, "optimizer.learning_rate": 5e-3})

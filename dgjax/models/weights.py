@@ -61,11 +61,11 @@ def _shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
   return (*shape[:-3:-1], *shape[:-2]) if path[-1] == "kernel" else tuple(shape)
 
 
-def _transposed(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+def _to_torch(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
   return np.moveaxis(array, (-1, -2), (0, 1)) if path[-1] == "kernel" else array
 
 
-def _restored(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
+def _from_torch(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
   return np.moveaxis(array, (0, 1), (-1, -2)) if path[-1] == "kernel" else array
 
 
@@ -237,7 +237,7 @@ def load(path: str, variables: Mapping[str, Any], fresh_head: str | None = None,
     raise UserError(f"{path}: not the weights of this network: {'; '.join(faults)}")
   for name in shared:
     where = known[name]
-    flat[where] = jnp.asarray(_restored(where, tensors[name]), flat[where].dtype)
+    flat[where] = jnp.asarray(_from_torch(where, tensors[name]), flat[where].dtype)
   return traverse_util.unflatten_dict(flat)
 
 
@@ -258,7 +258,7 @@ def _head_differs(head: str, tensors: Mapping[str, np.ndarray], wanted: Mapping[
                    for name in dict.fromkeys([*here, *there]) if here.get(name) != there.get(name))
 
 
-def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def to_torchvision(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """A network's parameters and statistics under torchvision's names and in its layout.
 
   Args:
@@ -270,17 +270,17 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """
   flat = traverse_util.flatten_dict(dict(jax.device_get(variables)))
   # safetensors writes an array's memory as it lies, so a transposed view has to be copied.
-  return {name: np.ascontiguousarray(_transposed(where, np.asarray(flat[where])))
+  return {name: np.ascontiguousarray(_to_torch(where, np.asarray(flat[where])))
           for name, where in names(variables).items()}
 
 
 def save(path: str, variables: Mapping[str, Any]) -> None:
-  """Writes what `to_torch` gives to a `.safetensors` file, which appears whole or not at all.
+  """Writes what `to_torchvision` gives to a `.safetensors` file, which appears whole or not at all.
 
   Args:
     path: the file.
     variables: "params" and "batch_stats".
   """
   partial = f"{path}.partial"
-  safetensors.numpy.save_file(to_torch(variables), partial)
+  safetensors.numpy.save_file(to_torchvision(variables), partial)
   os.replace(partial, path)

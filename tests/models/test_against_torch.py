@@ -83,7 +83,7 @@ def test_logits_and_one_step(reference, tmp_path, name, side, batch):
 def test_checkpoints_of_training_and_of_dataparallel_are_read(tmp_path):
   variables = jax.tree.map(lambda x: np.full(x.shape, 2, x.dtype), jax.eval_shape(
       lambda: small.smallnet(3).init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))))
-  state = {f"module.{name}": torch.from_numpy(value) for name, value in weights.to_torch(variables).items()}
+  state = {f"module.{name}": torch.from_numpy(value) for name, value in weights.to_torchvision(variables).items()}
   path = str(tmp_path / "model_best.pth.tar")
   torch.save({"epoch": 3, "state_dict": state, "optimizer": {"state": {0: {"momentum": torch.ones(2)}}, "groups": [1]},
               "best": 0.5}, path)

@@ -87,7 +87,7 @@ def test_round_trip_and_layout(tmp_path, random_variables):
   assert jax.tree.structure(loaded) == jax.tree.structure(variables)
   jax.tree.map(np.testing.assert_array_equal, loaded, variables)
   assert [file.name for file in tmp_path.iterdir()] == ["resnet18.safetensors"]
-  exported = weights.to_torch(variables)
+  exported = weights.to_torchvision(variables)
   assert exported.keys() == tensors.keys() and all(value.flags.c_contiguous for value in exported.values())
   jax.tree.map(np.testing.assert_array_equal, exported, tensors)
 
@@ -184,7 +184,7 @@ def test_published_dynamic_networks_load(tmp_path, random_variables, said):
   network = models.build(models.defaults("resnet50") | {"dynamic": "subspace"}, 7)
   variables = random_variables(network, 32)
   tensors = {}
-  for name, value in weights.to_torch(variables).items():
+  for name, value in weights.to_torchvision(variables).items():
     block, _, part = name.partition(".conv2.dynamic.")
     if part == "phi":
       tensors |= {f"{block}.conv_s{k + 1}.weight": np.ascontiguousarray(value[k].T[:, :, None, None])

@@ -1,16 +1,19 @@
 """Small pieces that several tests build on."""
 
 import functools
+import pathlib
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgjax import config
+from dgjax import config, data, parallel
 from dgjax.algorithms import ALGORITHMS
+from dgjax.experiment import Experiment, batch_shapes
 from dgjax.models.network import Network
 from dgjax.optimizers import Optimizer
+from dgjax.runs import Run
 
 CLASSES, DOMAINS = 4, 3
 
@@ -156,3 +159,15 @@ def same(a, b) -> bool:
 def settings_of(name: str, *overrides: str) -> dict[str, object]:
   """The flat config of "NAME" or "NAME:ARGUMENTS" in `configs/`, with "KEY=VALUE" overridden."""
   return config.flatten(config.load(name, [f"--config.{override}" for override in overrides]))
+
+
+def run_of(name: str, network: Network | None = None, **settings) -> Run:
+  """A finished run whose state is a fresh one, on the embedded digits; the last domain is the target."""
+  c = config.default(algorithm=name, model="smallnet", data="digits")
+  dataset = data.load(c.data, 0)
+  *sources, c.target = dataset.domains
+  algorithm = make(name, network or tiny_network(classes=10), **settings)
+  shapes = batch_shapes((16, 16, 3), algorithm.adapts)
+  state = jax.jit(algorithm.init)(jax.random.key(0), jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
+  experiment = Experiment(c, dataset, tuple(sources), algorithm, parallel.make("jit", 1, 1), 1, 1.0)
+  return Run(pathlib.Path("run"), experiment, {}, state, "last", 0)

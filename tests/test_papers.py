@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from dgjax import reference
+from dgjax import config, reference
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "papers.md").read_text()
@@ -54,6 +54,6 @@ def test_every_row_says_how_it_stands(paper):
 
 def test_every_config_and_command_is_there():
   for name in configs():
-    assert (ROOT / "configs" / name.partition(":")[0]).is_file(), name
+    config.load(str(ROOT / "configs" / name))
   for name in re.findall(r"ANALYSE\.(\w+)", TEXT):
     assert (ROOT / "dgjax" / "analysis" / f"{name}.py").is_file(), name

@@ -1,27 +1,9 @@
-import pathlib
-
-import jax
 import numpy as np
 import pytest
-from helpers import make, plain_network, tiny_network
+from helpers import plain_network, run_of, tiny_network
 
-from dgjax import config, data, parallel
 from dgjax.analysis.domain_error import domain_errors
 from dgjax.errors import UserError
-from dgjax.experiment import Experiment, batch_shapes
-from dgjax.runs import Run
-
-
-def run_of(name, network):
-  c = config.default(algorithm=name, model="smallnet", data="digits")
-  dataset = data.load(c.data, 0)
-  algorithm = make(name, network)
-  shapes = batch_shapes((16, 16, 3), algorithm.adapts)
-  state = algorithm.init(jax.random.key(0), jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
-  *sources, target = dataset.domains
-  c.target = target
-  experiment = Experiment(c, dataset, tuple(sources), algorithm, parallel.make("jit", 1, 1), 1, 1.0)
-  return Run(pathlib.Path("run"), experiment, {}, state, "last", 0)
 
 
 def test_the_mean_over_all_images_a_domain_was_trained_with():

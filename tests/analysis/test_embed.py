@@ -1,31 +1,14 @@
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import make, tiny_network
+from helpers import run_of
 
-from dgjax import config, data, parallel
 from dgjax.analysis import embed, moved, samples
 from dgjax.errors import UserError
-from dgjax.experiment import Experiment, batch_shapes
 from dgjax.models import dynamic, small
-from dgjax.runs import Run
 
 RNG = np.random.default_rng(0)
-
-
-def run_of(name, network=None, **settings):
-  """A run of a fresh state on the embedded digits; the last domain is the target."""
-  c = config.default(algorithm=name, model="smallnet", data="digits")
-  dataset = data.load(c.data, 0)
-  *sources, c.target = dataset.domains
-  algorithm = make(name, network or tiny_network(classes=10), **settings)
-  shapes = batch_shapes((16, 16, 3), algorithm.adapts)
-  state = jax.jit(algorithm.init)(jax.random.key(0), jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
-  experiment = Experiment(c, dataset, tuple(sources), algorithm, parallel.make("jit", 1, 1), 1, 1.0)
-  return Run(pathlib.Path("run"), experiment, {}, state, "last", 0)
 
 
 @pytest.fixture(scope="module")

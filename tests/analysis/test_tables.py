@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from dgjax import reference
-from dgjax.analysis import rendering, results, tables
+from dgjax.analysis import rendering, results, sources, tables
 from dgjax.errors import UserError
 
 PACS = ("art_painting", "cartoon", "photo", "sketch")
@@ -294,6 +294,24 @@ def test_commands_are_printed_for_every_cell(runs, capsys):
   lines = [line for line in out.splitlines() if "python" in line]
   assert len(lines) == 10
   assert "dmg, sketch, seed 2: python -m dgjax.main --config.target=sketch --config.seed=2" in lines
+
+
+def test_accuracy_on_a_source_is_the_mean_over_the_runs_that_trained_on_it(tmp_path, capsys):
+  for target, accuracy in (("a", 0.5), ("b", 0.7)):
+    write(tmp_path / "joint" / target, "aggregate", target, accuracy=accuracy, domains=("a", "b", "c"),
+          source_test=True)
+  write(tmp_path / "oracle" / "c", "aggregate", "a", domains=("a", "c"), source_test=True)
+  runs, _ = results.read_runs(tmp_path / "joint")
+  assert sources.source_accuracies(runs) == {"a": 0.5, "b": 0.5, "c": 0.5}
+  assert sources.main([f"oracle={tmp_path / 'oracle'}", f"joint={tmp_path / 'joint'}",
+                       f"--out={tmp_path / 'bars.png'}"]) == 0
+  out = capsys.readouterr().out.splitlines()
+  assert out[:2] == ["trained as     c", "oracle      50.0"] and (tmp_path / "bars.pdf").exists()
+  write(tmp_path / "untested", "aggregate", "a", domains=("a", "c"))
+  for arguments, message in (([f"oracle={tmp_path / 'untested'}"], "has no accuracy on c"),
+                             ([str(tmp_path)], "give a name and a folder")):
+    assert sources.main(arguments) == 1
+    assert message in capsys.readouterr().err
 
 
 def differ(folder):

@@ -81,17 +81,18 @@ def defaults(name: str) -> dict[str, Any]:
 
   Returns:
     name; dir ("" where none is needed); cache_dir ("": $DGJAX_CACHE or ~/.cache/dgjax); image_size (pixels);
-    augment (one of `transforms.AUGMENTATIONS`); mixing ("pooled" or "balanced"); val_fraction and test_fraction (of
+    augment (one of `augment.AUGMENTATIONS`); mixing ("pooled" or "balanced"); val_fraction and test_fraction (of
     each domain, where splits are drawn); split_seed (-1: the run's seed); on_error ("raise" or "skip"); threads (that
-    decode and augment); prefetch (batches made ahead); on_device (whether the images are kept in the device's memory,
-    "auto", "always" or "never"); and the settings that its layout in `builders` describes.
+    decode and crop; 0: as many as the process has cores); prefetch (batches made ahead; 0: two more than threads);
+    on_device (whether the images are kept in the device's memory, "auto", "always" or "never"); and the settings that
+    its layout in `builders` describes.
 
   Raises:
     UserError: no such data set.
   """
   return {
     "name": name, "dir": "", "cache_dir": "", "image_size": 224, "augment": "paper", "mixing": "pooled",
-    "val_fraction": 0.1, "test_fraction": 0.2, "split_seed": -1, "on_error": "raise", "threads": 2, "prefetch": 4,
+    "val_fraction": 0.1, "test_fraction": 0.2, "split_seed": -1, "on_error": "raise", "threads": 0, "prefetch": 0,
     "on_device": "auto",
     **find(name).builder.defaults,
   }

@@ -12,7 +12,7 @@ rounded to 8 bits in between, as Pillow would after each operation.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -172,16 +172,17 @@ def shift_hue(image: jax.Array, amount: jax.Array) -> jax.Array:
   value = jnp.maximum(jnp.maximum(red, green), blue)
   chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
   inverse = 1 / jnp.where(chroma > 0, chroma, 1)
-  # in sixths of a turn
-  hue = jnp.where(value == red, (green - blue) * inverse,
-                  jnp.where(value == green, 2 + (blue - red) * inverse, 4 + (red - green) * inverse))
-  hue = hue + 6 * amount
+  # In sixths of a turn. Not `value == red`: XLA may compute either anew, and round it differently
+  hue = 6 * amount + jnp.where(
+    (red >= green) & (red >= blue), (green - blue) * inverse,
+    jnp.where(green >= blue, 2 + (blue - red) * inverse, 4 + (red - green) * inverse))
 
-  def channel(offset: int) -> jax.Array:
-    place = (hue + offset) % 6
-    return value - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
+  def channel(centre: int) -> jax.Array:
+    away = hue - centre
+    away = jnp.abs(away - 6 * jnp.round(away / 6))  # around the circle; `%` would not be vectorised on a CPU
+    return value - chroma * jnp.clip(2 - away, 0, 1)
 
-  return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
+  return jnp.stack([channel(3), channel(-1), channel(1)], axis=-1)
 
 
 def color_jitter(key: jax.Array, image: jax.Array, strength: float = 0.4) -> jax.Array:
@@ -288,10 +289,18 @@ class Augmentation:
     """Returns the sides that are enough of an image, None for all of it."""
     return math.ceil(self.enough * size) if self.enough else None
 
-  def on_host(self, image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Does the host's part for an image that is streamed."""
+  def on_host(self, image: Image.Image, size: int, words: Sequence[int]) -> Image.Image:
+    """Does the host's part for an image that is streamed.
+
+    Args:
+      image: mode RGB or L.
+      size: pixels per side of the result.
+      words: seed, epoch, domain, example; the crop depends on these alone.
+    """
     image = self.prepare(image, size) if self.prepare else image
-    return self.host_crop(image, size, rng) if self.host_crop else image
+    if not self.host_crop:
+      return image
+    return self.host_crop(image, size, np.random.Generator(np.random.Philox(np.random.SeedSequence(words))))
 
   def on_device(self, image: jax.Array, words: jax.Array, sides: jax.Array | None, size: int) -> jax.Array:
     """Does the device's part for one image.

@@ -419,8 +419,7 @@ def _stream(dataset: Dataset, sources: Sequence[Source],
       image, batch["label"][slot] = sources[number].image(int(example[slot] - starts[number]), smallest)
       if isinstance(image, Image.Image):
         key = [seed, int(epoch[slot]), *map(int, words[example[slot]])]
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-        image = augmentation.on_host(image, image_size, rng)
+        image = augmentation.on_host(image, image_size, key)
       batch["image"][slot] = array(image)
     if augmentation.needs_key:
       batch["key"] = _keys(seed, epoch, words[example])

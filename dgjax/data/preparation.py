@@ -33,6 +33,7 @@ from dgjax.data import digests, records
 from dgjax.data.builders.base import SKIP_HINT, Example, Layout
 from dgjax.data.dataset import SPLITS, Dataset, Source
 from dgjax.data.decoding import unreadable as _unreadable
+from dgjax.data.threads import thread_count
 from dgjax.errors import UserError
 
 log = logging.getLogger("dgjax")
@@ -274,7 +275,7 @@ def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bo
 
   log.info("Comparing %d %ss with those prepared in %s", len(examples), layout.noun, prepared.folder)
   with _progress(f"comparing {layout.name}", layout, examples) as bar:
-    for _, equal in _map_ahead(same, examples, max(1, layout.config.threads)):
+    for _, equal in _map_ahead(same, examples, thread_count(layout.config.threads)):
       if not equal:
         return False
       bar.update()
@@ -324,7 +325,7 @@ def _write(folder: Path, layout: Layout, store: str, examples: Sequence[Example]
   kept, contents, skipped = [], [], []
   load = functools.partial(_load, layout)
   with records.Writer(folder) as writer, _progress(f"preparing {layout.name}/{store}", layout, examples) as bar:
-    for example, (stored, content, reason) in _map_ahead(load, examples, max(1, layout.config.threads)):
+    for example, (stored, content, reason) in _map_ahead(load, examples, thread_count(layout.config.threads)):
       bar.update()
       if not reason:
         writer.write(stored)

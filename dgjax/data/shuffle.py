@@ -53,23 +53,30 @@ def permutation(length: int, seed: int) -> np.ndarray:
   """
   bits = max((length - 1).bit_length(), MIN_BLOCK_BITS)
   # grain takes a block too small for length - 1 = 4**k: its epoch then has one example twice, and lacks another
-  cipher = _encrypt(np.arange(1 << (bits + bits % 2), dtype=np.uint32), (bits + 1) // 2, seed)
-  found = cipher[:length]
-  # A step that leaves values in range where they are, and takes the others 1, 2, 4, ... places along their cycle
-  step = np.where(np.arange(len(cipher)) < length, np.arange(len(cipher), dtype=np.int32), cipher)
-  while (found >= length).any():
-    found, step = step[found], step[step]
+  cipher = _encrypt((bits + 1) // 2, seed)
+  # A step leaves values in range where they are, and takes the others 1, 2, 4, ... places along their cycle
+  found, step = cipher[:length], cipher.copy()
+  step[:length] = np.arange(length)
+  while found.max() >= length:
+    found, step = step.take(found), step.take(step)
   return found
 
 
-def _encrypt(values: np.ndarray, word_bits: int, seed: int) -> np.ndarray:
-  """Returns Simon's cipher, a Feistel network, of all values; two words of `word_bits` each make a value."""
-  mask = np.uint32((1 << word_bits) - 1)
-  left, right = values >> np.uint32(word_bits), values & mask
+def _encrypt(word_bits: int, seed: int) -> np.ndarray:
+  """Returns Simon's cipher, a Feistel network, of all values that two words of `word_bits` each make: int32."""
+  values, mask, mixed = np.arange(1 << 2 * word_bits, dtype=np.int32), (1 << word_bits) - 1, _mixed(word_bits)
+  left, right = values >> word_bits, values & mask
   for key in _round_keys(seed):
-    turned = [(right << np.uint32(by)) | (right >> np.uint32(word_bits - by)) for by in (1, 2, 8)]
-    left, right = right, (left ^ (turned[0] & turned[2]) ^ turned[1] ^ np.uint32(key)) & mask
-  return ((left << np.uint32(word_bits)) | right).astype(np.int32)
+    left, right = right, left ^ mixed.take(right) ^ (key & mask)
+  return (left << word_bits) | right
+
+
+@functools.cache
+def _mixed(word_bits: int) -> np.ndarray:
+  """Returns Simon's round function of all words: int32."""
+  word = np.arange(1 << word_bits, dtype=np.int32)
+  by_1, by_2, by_8 = (((word << by) | (word >> (word_bits - by))) & ((1 << word_bits) - 1) for by in (1, 2, 8))
+  return (by_1 & by_8) ^ by_2
 
 
 def _round_keys(seed: int) -> list[int]:

@@ -208,13 +208,13 @@ def test_what_is_left_to_the_device():
 
 
 @pytest.mark.parametrize("name", sorted(augment.AUGMENTATIONS))
-def test_the_hosts_part_gives_the_size_and_depends_on_the_generator_alone(name):
+def test_the_hosts_part_gives_the_size_and_depends_on_its_words_alone(name):
   augmentation, image = augment.find(name), Image.fromarray(photo(50, 40))
-  first, second, other = (augmentation.on_host(image, 28, np.random.default_rng(seed)) for seed in (3, 3, 4))
+  first, second, other = (augmentation.on_host(image, 28, [seed, 0, 7, 1]) for seed in (3, 3, 4))
   assert first.size == (28, 28) and first.mode == "RGB"
   assert first.tobytes() == second.tobytes()
   assert (first.tobytes() == other.tobytes()) == (name in ("none", "visda"))
-  assert augmentation.on_host(image.convert("L"), 28, np.random.default_rng(0)).mode == "L"
+  assert augmentation.on_host(image.convert("L"), 28, [0, 0, 0, 0]).mode == "L"
 
 
 @pytest.mark.parametrize("name,prepare,crop", [
@@ -226,8 +226,8 @@ def test_what_is_cropped_on_the_host(name, prepare, crop):
   image = Image.fromarray(photo(50, 40))
   larger = image.resize((32, 32), Image.Resampling.BILINEAR) if prepare else image
   for seed in range(5):
-    got = augment.find(name).on_host(image, 28, np.random.default_rng(seed))
-    assert got.tobytes() == crop(larger, 28, np.random.default_rng(seed)).tobytes()
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 0, 7, 1])))
+    assert augment.find(name).on_host(image, 28, [seed, 0, 7, 1]).tobytes() == crop(larger, 28, rng).tobytes()
 
 
 def test_unknown_augmentation():

@@ -15,7 +15,7 @@ import alternating
 import jax
 import jax.numpy as jnp
 
-from dgjax import algorithms, config, parallel, train
+from dgjax import algorithms, config, experiment, parallel
 from dgjax.memory import use_huge_pages
 
 DOMAINS, CLASSES = 3, 10
@@ -32,7 +32,7 @@ def steps(method: str, flags: argparse.Namespace) -> list[tuple[str, Callable[[]
   """For each phase its name, the step that computes both phases, and the phase's own."""
   c = config.default(algorithm=method, model=flags.model, data="digits")
   algorithm: Any = algorithms.build(c, classes=CLASSES, domains=DOMAINS, steps_per_epoch=100.0, steps=STEPS)
-  layout = parallel.make("jit", 1, flags.batch_size)
+  devices = parallel.make("jit", 1, flags.batch_size)
   first, second = algorithm.phases
 
   def select(state: Any, batch: Any) -> Any:
@@ -43,12 +43,12 @@ def steps(method: str, flags: argparse.Namespace) -> list[tuple[str, Callable[[]
   images = alternating.images(flags.batch_size, flags.image_size, CLASSES, DOMAINS)
   source = {name: images[name] for name in ("image", "label", "domain")} | {
       "image": images["image"].astype("float32") / 255}
-  batch = layout.place({"source": source, "target": {"image": source["image"]}} if algorithm.adapts else source)
+  batch = devices.put({"source": source, "target": {"image": source["image"]}} if algorithm.adapts else source)
+  fresh = devices.init(algorithm, experiment.batch_shapes(source["image"].shape[1:], algorithm.adapts))
 
   def call(function: Callable[..., Any], begin: int) -> Callable[[], Any]:
-    shapes = train.batch_shapes(source["image"].shape[1:], algorithm.adapts)
-    state = layout.init(algorithm, 0, shapes).replace(step=jnp.int32(begin))
-    compiled = jax.jit(function, donate_argnums=0).lower(state, batch).compile()
+    state = fresh(jax.random.key(0)).replace(step=jnp.int32(begin))
+    compiled = devices.compile(function, updates=True).lower(state, batch).compile()
 
     def step() -> Any:
       nonlocal state

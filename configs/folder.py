@@ -93,3 +93,4 @@ def look(root: pathlib.Path) -> Found | None:
   for path in images[::max(1, len(images) // SAMPLE)]:
     with contextlib.suppress(Exception):  # of any type; preparation will name the file
       sides.append(min(decoding.sides(pathlib.Path(path).read_bytes())))
+  return Found(tuple(filter(None, map(len, domains))), round(statistics.median(sides))) if sides else None

@@ -2,8 +2,8 @@
 
   python benchmarks/gpu.py [--parts numbers resume steps groups input] [--small]
 
-Each part is a process of its own, so that a failure costs that part alone; each line is printed as it comes. --small runs
-everything at sizes for a CPU, to know that it works. `benchmarks/gpu.sh` runs it with a limit of time.
+Each part is a process of its own, so that a failure costs that part alone; each line is printed as it comes. --small
+runs everything at sizes for a CPU, to know that it works. `benchmarks/gpu.sh` runs it with a limit of time.
 """
 
 import argparse
@@ -45,8 +45,8 @@ def numbers(small: bool) -> None:
       results.append(jax.device_get((after.params, metrics["loss"])))
     (params, loss), (params_cpu, loss_cpu) = results
     gap = max(jax.tree.leaves(jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params, params_cpu)))
-    print(f"numbers: {name:<18} loss {float(loss):.7f}, on the CPU {float(loss_cpu):.7f}; parameters after a step differ "
-          f"by {gap:.1e} at most", flush=True)
+    print(f"numbers: {name:<18} loss {float(loss):.7f}, on the CPU {float(loss_cpu):.7f}; parameters after a step "
+          f"differ by {gap:.1e} at most", flush=True)
 
 
 def resume(small: bool) -> None:
@@ -57,13 +57,14 @@ def resume(small: bool) -> None:
     def run(name: str, steps: int) -> list[Any]:
       subprocess.run([sys.executable, "-m", "dgjax.main", "--config=dmg_digits", "--config.target=plain",
                       f"--config.steps={steps}", "--config.eval_every=40", "--config.data.on_device=always",
-                      f"--workdir={folder}/{name}"], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+                      f"--workdir={folder}/{name}"], cwd=ROOT, env=environment, check=True, capture_output=True)
       lines = map(json.loads, pathlib.Path(folder, name, "metrics.jsonl").read_text().splitlines())
       return [line for line in lines if not any(key.startswith("time/") for key in line)]
 
     whole = run("whole", 200)
     run("stopped", 80)
-    print(f"resume: 80 steps, then on to 200, equal 200 in one go bit for bit: {run('stopped', 200) == whole}", flush=True)
+    same = run("stopped", 200) == whole
+    print(f"resume: 80 steps, then on to 200, equal 200 in one go bit for bit: {same}", flush=True)
 
 
 def groups(small: bool) -> None:
@@ -151,8 +152,8 @@ def steps(small: bool) -> None:
                      ("DRT, ResNet-101", lambda: ours("drt_pacs")))[:3 if small else 6]:
     try:
       taken = seconds(call())
-      print(f"steps: {name:<20} {size} px, batch {batch}, bfloat16: {1e3 * taken:8.2f} ms {batch / taken:9.0f} images/s",
-            flush=True)
+      print(f"steps: {name:<20} {size} px, batch {batch}, bfloat16: {1e3 * taken:8.2f} ms "
+            f"{batch / taken:9.0f} images/s", flush=True)
     except Exception as error:
       print(f"steps: {name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", flush=True)
 

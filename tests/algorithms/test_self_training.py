@@ -1,14 +1,16 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import CLASSES, both, make, same, start, stepper
+from helpers import CLASSES, Flatten, Head, both, make, same, start, stepper
 from linear import SGD, linear, softmax
 
 from dgjax.algorithms.self_training import SelfTraining, labelled
 from dgjax.errors import UserError
+from dgjax.models.network import Network
 
 STEPS = 7  # of which a round has three and the last four
 
@@ -58,7 +60,9 @@ def test_a_round_starts_again_from_the_first_state_with_the_last_as_its_teacher(
 
 
 def test_without_confidence_a_round_is_the_method_alone():
-  algorithm = method(confidence=1.0)
+  """With dropout, which shows whose draws they are: the run's own before the rounds, others in each round."""
+  dropping = Network((("flatten", Flatten), ("fc", functools.partial(Head, CLASSES, 0.5))), {}, "flatten")
+  algorithm = dataclasses.replace(method(confidence=1.0), network=dropping)
   plain = dataclasses.replace(algorithm, self_training=SelfTraining())
   done = states(algorithm, start(algorithm))
   state = start(plain)

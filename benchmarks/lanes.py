@@ -2,8 +2,8 @@
 
   python benchmarks/lanes.py [--lanes 1 5 10] [--repeats 20]
 
-What `jax.vmap` over runs makes of a convolution decides how much runs gain by being trained together. Each form is timed
-forward and with both gradients, on the shapes of the small networks; rounds alternate, numbers are medians.
+What `jax.vmap` over runs makes of a convolution decides how much is gained by training runs together. Each form is
+timed forward and with both gradients, on the shapes of the small networks; rounds alternate, numbers are medians.
 """
 
 import argparse

@@ -70,7 +70,7 @@ def resume(small: bool) -> None:
 def groups(small: bool) -> None:
   """Runs together."""
   runs = ["1", "2"] if small else ["1", "5", "10"]
-  for name, target in (("digits:dmg", "plain"), ("rotated_mnist:digits", "M0"))[:1 if small else 2]:
+  for name, target in (("digits:dmg", "plain"), ("crossgrad_rotated_mnist:digits", "M0"))[:1 if small else 2]:
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / "groups.py"), f"--config={name}", f"--target={target}",
                     "--runs", *runs, "--steps", "8" if small else "160"], check=False)
 

@@ -136,6 +136,41 @@ def _one_lane_at_a_time(function):
   return run
 
 
+# For a GPU: lanes as products of patches and kernels, where the patches are narrow. As grouped convolutions, which vmap
+# makes of them, ten lanes of the small networks' 3x3 layers take two to three times as long (docs/performance.md).
+
+NARROW = 512  # values in a patch
+
+
+def _product_forward(x, w, *, strides, padding, dilation, groups):
+  del groups
+  images = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)))
+  height, width = output_size(x.shape[1:3], w.shape[:2], strides, padding, dilation)
+  ends = ((height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1)
+  starts = itertools.product(*(range(0, k * d, d) for k, d in zip(w.shape[:2], dilation, strict=True)))
+  patches = [images[:, i:i + ends[0]:strides[0], j:j + ends[1]:strides[1]] for i, j in starts]
+  return jnp.concatenate(patches, -1) @ w.reshape(-1, w.shape[3])
+
+
+def _product_input_gradient(dy, w, *, size, **geometry):
+  x, _ = primitives.same_variance(jnp.zeros((dy.shape[0], *size, w.shape[2]), dy.dtype), dy)
+  return jax.linear_transpose(lambda x: _product_forward(x, w, **geometry), x)(dy)[0]
+
+
+def _product_filter_gradient(x, dy, *, size, **geometry):
+  w, _ = primitives.same_variance(jnp.zeros((*size, x.shape[3], dy.shape[3]), x.dtype), x)
+  return jax.linear_transpose(lambda w: _product_forward(x, w, **geometry), w)(dy)[0]
+
+
+def _lanes_as_products(kind, plain, product):
+  """Of several lanes, products where patches are narrow; else, and of a lone convolution, what lax makes of it."""
+  def run(a, b, *, lanes, **geometry):
+    kernel, channels = (geometry["size"], a.shape[-1]) if kind == 2 else (b.shape[-4:-2], b.shape[-2])
+    narrow = geometry["groups"] == 1 and 1 < kernel[0] * kernel[1] and kernel[0] * kernel[1] * channels <= NARROW
+    return _in_lanes(product if lanes and narrow else plain)(a, b, lanes=lanes, **geometry)
+  return run
+
+
 def _shape_rule(result):
   def rule(a, b, *, lanes, **geometry):
     shape = result(a.shape[-4:], b.shape[-4:], **geometry)
@@ -174,14 +209,16 @@ def _lower(kind, context, a, b, *, lanes, size=None, strides, padding, dilation,
   return jax.ffi.ffi_lowering("dgjax_native_contract")(context, a, b, spec=np.array(spec, np.int64))
 
 
-def _make(kind, name, shape, plain, for_cpu):
+def _make(kind, name, shape, plain, for_cpu, product):
   return primitives.make(name, shape=_shape_rule(shape), plain=_in_lanes(plain), for_cpu=_one_lane_at_a_time(for_cpu),
-                         lower=functools.partial(_lower, kind))
+                         for_gpu=_lanes_as_products(kind, plain, product), lower=functools.partial(_lower, kind))
 
 
-forward_p = _make(0, "dgjax_convolution", _forward_shape, _forward, _cpu_forward)
-input_gradient_p = _make(1, "dgjax_convolution_input_gradient", _input_shape, _input_gradient, _cpu_input_gradient)
-filter_gradient_p = _make(2, "dgjax_convolution_filter_gradient", _filter_shape, _filter_gradient, _cpu_filter_gradient)
+forward_p = _make(0, "dgjax_convolution", _forward_shape, _forward, _cpu_forward, _product_forward)
+input_gradient_p = _make(1, "dgjax_convolution_input_gradient", _input_shape, _input_gradient, _cpu_input_gradient,
+                         _product_input_gradient)
+filter_gradient_p = _make(2, "dgjax_convolution_filter_gradient", _filter_shape, _filter_gradient, _cpu_filter_gradient,
+                          _product_filter_gradient)
 
 
 def _transposed(primitive, resized: bool):
@@ -241,7 +278,8 @@ def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, window_strides: Sequenc
   """`jax.lax.conv_general_dilated`, by the fastest implementation at hand.
 
   On a CPU, convolutions of images (NHWC by HWIO, float32 or bfloat16) go to oneDNN where the package dgjax-native is
-  installed and the computation is for one device, else to XLA in the form it runs best. Anything else is lax's.
+  installed and the computation is for one device, else to XLA in the form it runs best. On a GPU, convolutions that
+  `vmap` gives a kernel for each lane are products of patches where these are narrow. Anything else is lax's.
 
   Args:
     lhs: (batch, height, width, channels) images.
@@ -255,7 +293,7 @@ def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, window_strides: Sequenc
   numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   dilation = tuple(rhs_dilation or (1,) * (lhs.ndim - 2))
   ours = (
-      jax.default_backend() == "cpu" and lhs.ndim == 4
+      jax.default_backend() in ("cpu", "gpu") and lhs.ndim == 4
       and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
       and lhs.dtype == rhs.dtype and lhs.dtype in (jnp.float32, jnp.bfloat16) and batch_group_count == 1
       and preferred_element_type in (None, lhs.dtype) and set(lhs_dilation or ()) <= {1}

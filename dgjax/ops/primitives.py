@@ -9,6 +9,9 @@ from jax.interpreters import mlir
 from dgjax.ops import settings
 
 
+GPUS = {"cuda", "rocm"}  # as lowerings name them
+
+
 def one_device(context: mlir.LoweringRuleContext) -> bool:
   """Whether the computation being lowered is for a single CPU device.
 
@@ -25,14 +28,15 @@ def one_device(context: mlir.LoweringRuleContext) -> bool:
 
 
 def make(name: str, *, shape: Callable, plain: Callable, for_cpu: Callable | None = None, lower: Callable | None = None,
-         multiple: bool = False) -> core.Primitive:
-  """A primitive that lowers to oneDNN, to what suits XLA on a CPU, or to plain lax.
+         for_gpu: Callable | None = None, multiple: bool = False) -> core.Primitive:
+  """A primitive that lowers to oneDNN, to what suits XLA on a CPU or a GPU, or to plain lax.
 
   Args:
     name: of the primitive.
     shape: (*avals, **params) -> avals of the results.
     plain: the operation in lax, (*arrays, **params) -> arrays: used on several devices and other platforms.
     for_cpu: the same, written as XLA's CPU backend likes it; default: plain.
+    for_gpu: the same, written as a GPU likes it; default: plain.
     lower: (context, *values, **params) -> values or None: the lowering to oneDNN; None refuses.
     multiple: whether there is more than one result.
   """
@@ -52,7 +56,11 @@ def make(name: str, *, shape: Callable, plain: Callable, for_cpu: Callable | Non
       results = lower(context, *values, **params)
       if results is not None:
         return results
-    function = for_cpu if single and for_cpu is not None else plain
+    function = plain
+    if single and for_cpu is not None:
+      function = for_cpu
+    elif for_gpu is not None and set(context.module_context.platforms) <= GPUS:
+      function = for_gpu
     return mlir.lower_fun(functools.partial(function, **params), multiple_results=multiple)(context, *values)
 
   mlir.register_lowering(primitive, lowering)

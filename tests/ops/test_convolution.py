@@ -169,3 +169,36 @@ def test_negative_padding_falls_back(backend):
 
 def test_output_size():
   assert convolution.output_size((7, 8), (3, 2), (2, 3), ((1, 1), (0, 1)), (1, 2)) == (4, 3)
+
+
+@pytest.mark.parametrize("geometry", [
+    {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)},
+    {"strides": (2, 1), "padding": ((2, 0), (1, 2)), "dilation": (1, 2)}])
+def test_lanes_as_products_are_the_convolutions(geometry):
+  """What a GPU runs of vmapped kernels, forward and both gradients, one operand shared by all lanes or not."""
+  rng = np.random.default_rng(0)
+  lanes, size, geometry = 3, (8, 9), {**geometry, "groups": 1}
+  for shared in (lanes, 1):
+    x = jnp.asarray(rng.normal(size=(shared, 2, *size, 4)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(lanes, 3, 3, 4, 5)), jnp.float32)
+    out = convolution.output_size(size, (3, 3), *(geometry[key] for key in ("strides", "padding", "dilation")))
+    dy = jnp.asarray(rng.normal(size=(lanes, 2, *out, 5)), jnp.float32)
+    for kind, plain, product, a, b, more in (
+        (0, convolution._forward, convolution._product_forward, x, w, {}),
+        (1, convolution._input_gradient, convolution._product_input_gradient, dy, w, {"size": size}),
+        (2, convolution._filter_gradient, convolution._product_filter_gradient, x, dy, {"size": (3, 3)})):
+      ours = convolution._lanes_as_products(kind, plain, product)(a, b, lanes=lanes, **more, **geometry)
+      expected = jnp.stack([plain(a[min(i, len(a) - 1)], b[i], **more, **geometry) for i in range(lanes)])
+      np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+      lone = convolution._lanes_as_products(kind, plain, product)(a[0], b[0], lanes=0, **more, **geometry)
+      np.testing.assert_array_equal(lone, plain(a[0], b[0], **more, **geometry))
+
+
+def test_wide_patches_stay_convolutions():
+  """Products would move more than they save."""
+  def fail(*_, **__):
+    raise AssertionError("a product")
+  wide = convolution._lanes_as_products(0, lambda x, w, **_: x, fail)
+  wide(jnp.zeros((2, 1, 4, 4, 64)), jnp.zeros((2, 3, 3, 64, 2)), lanes=2, groups=1)
+  with pytest.raises(AssertionError):
+    wide(jnp.zeros((2, 1, 4, 4, 8)), jnp.zeros((2, 3, 3, 8, 2)), lanes=2, groups=1)

@@ -166,7 +166,7 @@ def _lanes_as_products(kind, plain, product):
   """Of several lanes, products where patches are narrow; else, and of a lone convolution, what lax makes of it."""
   def run(a, b, *, lanes, **geometry):
     kernel, channels = (geometry["size"], a.shape[-1]) if kind == 2 else (b.shape[-4:-2], b.shape[-2])
-    narrow = geometry["groups"] == 1 and 1 < kernel[0] * kernel[1] and kernel[0] * kernel[1] * channels <= NARROW
+    narrow = geometry["groups"] == 1 and kernel[0] * kernel[1] > 1 and kernel[0] * kernel[1] * channels <= NARROW
     return _in_lanes(product if lanes and narrow else plain)(a, b, lanes=lanes, **geometry)
   return run
 

@@ -8,7 +8,6 @@ from jax.interpreters import mlir
 
 from dgjax.ops import settings
 
-
 GPUS = {"cuda", "rocm"}  # as lowerings name them
 
 

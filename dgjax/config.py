@@ -51,11 +51,11 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
       "steps": 0,  # updates; above 0 it takes the place of epochs
       "batch_size": 64,  # over all devices and processes
       "target_batch_size": 0,  # of the target's images, for methods that adapt; 0: as batch_size
-      "eval_batch_size": 256,
+      "eval_batch_size": 256,  # of evaluations
       "early_stop": 0.0,  # end at the first evaluation with this mean source validation accuracy; 0: never
       "eval_every": 0,  # steps between evaluations; 0: every epoch
       "log_every": 50,  # steps between fetching the metrics of every step
-      "parallel": "jit",  # or "pmap"
+      "parallel": "jit",  # "jit" or "pmap": how a step is divided among devices
       "devices": 0,  # how many to use; 0: all
       "report": _report(algorithm),  # "source_val" or "last": how the state that is scored in full is chosen
       "optimizer": {

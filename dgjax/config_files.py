@@ -1,6 +1,7 @@
 """Where config files are, and what a run of one is called. Cheap to import: launchers need no more."""
 
 import os
+import ast
 import pathlib
 import re
 
@@ -46,3 +47,13 @@ def run_name(path: str) -> str:
   """
   name, _, arguments = path.partition(":")
   return "-".join([pathlib.Path(name).stem, *filter(None, re.split(r"[,/\s]+", arguments))])
+
+
+def about(path: str) -> str:
+  """The first line of a config file's documentation: what it is for.
+
+  Args:
+    path: as `find` takes it.
+  """
+  documentation = ast.get_docstring(ast.parse(find(path).read_text(encoding="utf-8"))) or ""
+  return documentation.partition("\n")[0]

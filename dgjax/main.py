@@ -2,12 +2,16 @@
 
   python -m dgjax.main --config=configs/NAME.py[:ARGUMENTS] [--workdir=DIR] [--config.KEY=VALUE ...]
   python -m dgjax.main --list
+  python -m dgjax.main --help, or --config=NAME --help for the settings of a config
+
+`dgjax train` takes the same arguments.
 """
 
 import logging
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from dgjax.memory import use_huge_pages
@@ -21,8 +25,7 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from dgjax import algorithms, config, config_files, data, models, parallel, plan
-from dgjax.analysis.summary import summary
+from dgjax import algorithms, config, config_files, config_help, data, models, parallel
 from dgjax.data import preparation
 from dgjax.errors import UserError, nearest, printable
 from dgjax.runlog import Formatter
@@ -31,20 +34,28 @@ _CONFIG = flags.DEFINE_string("config", None, "NAME[:ARGUMENTS] or FILE.py[:ARGU
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
 _LIST = flags.DEFINE_bool("list", False, "print every algorithm, data set and network known, and exit")
 
+HELP = ("--help", "-help", "-h")
+
 
 def parse(argv: list[str]) -> list[str]:
   """Parses the command line for absl; overrides of the config are left for `dgjax.config`.
 
   Returns:
     The program's name, then the overrides.
+
+  Raises:
+    UserError: an argument is not known.
+    SystemExit: help was asked for, and is printed.
   """
-  overrides, rest, arguments = [], argv[:1], iter(argv[1:])
+  overrides, rest, helps, arguments = [], argv[:1], False, iter(argv[1:])
   for argument in arguments:
     key = argument.lstrip("-")
     if argument.startswith("-") and key.startswith(("config.", "noconfig.")):
       overrides.append(f"--{key}")
       if "=" not in key and not key.startswith("noconfig."):
         overrides[-1] += f"={next(arguments, '')}"
+    elif argument in HELP:
+      helps = True
     else:
       rest.append(argument)
   try:
@@ -53,6 +64,9 @@ def parse(argv: list[str]) -> list[str]:
     raise UserError(f"{error}: see --help") from error
   if unknown:
     raise UserError(f"no argument {unknown[0]!r}: settings are --config.KEY=VALUE")
+  if helps:
+    print(usage(_CONFIG.value, overrides))
+    raise SystemExit(0)
   return [argv[0], *overrides]
 
 
@@ -61,6 +75,25 @@ def listing() -> str:
   tables: dict[str, Any] = {"algorithm": algorithms.ALGORITHMS, "dataset": data.DATASETS, "network": models.NETWORKS}
   return "\n".join(f"{kind}  {name:<20}  {about}" for kind, table in tables.items()
                    for name, (_, about) in sorted(table.items()))
+
+
+def usage(path: str | None, overrides: Sequence[str]) -> str:
+  """What `--help` prints: the flags, and the settings there are.
+
+  Args:
+    path: of the config whose settings are listed; None: of the quick start's, `dmg_digits`.
+    overrides: `--config.KEY=VALUE` arguments; another method, network or data set has other settings.
+  """
+  shown = path or "dmg_digits"
+  lines = [f"  --{name:<10} {flags.FLAGS[name].help}" for name in ("config", "workdir", "list")]
+  return "\n".join([
+      "Train a config: one run, or one for each target domain.", "",
+      "  dgjax train --config=NAME[:ARGUMENTS] [--workdir=DIR] [--config.KEY=VALUE ...]", "", *lines,
+      "  --verbosity  1 shows what other libraries log, and where an error came from",
+      "  --help       print this and the settings of --config, and exit", "",
+      f"NAME is one of {', '.join(config_files.names())}; `dgjax list` tells their arguments.", "",
+      f"Settings with their values in {shown} (--config=NAME --help: those of NAME):", "",
+      config_help.settings(config.load(shown, overrides))])
 
 
 def log_to_stderr() -> None:
@@ -76,10 +109,10 @@ def log_to_stderr() -> None:
 
 def main(argv: list[str]) -> None:
   """Runs what the flags say."""
+  path, overrides = _CONFIG.value, argv[1:]
   if _LIST.value:
     print(listing())
     return
-  path, overrides = _CONFIG.value, argv[1:]
   if not path:
     raise UserError(f"--config=NAME is missing{nearest('', config_files.names())}")
   settings = config.load(path, overrides)
@@ -88,10 +121,13 @@ def main(argv: list[str]) -> None:
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
   jax.config.update("jax_compilation_cache_dir", cache)
 
-  workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings))
+  from dgjax import plan  # here, as what trains takes time to import, and a wrong argument is told at once
+  from dgjax.analysis.summary import summary
+  workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings)).expanduser()
   finished = plan.train(settings, workdir, command=plan.command_line(path, overrides))
   if jax.process_index() == 0:
-    print(summary(finished))
+    several = f", in a folder for each of {len(finished)} runs" if len(finished) > 1 else ""
+    print(f"{summary(finished)}\n\n{workdir.absolute()}{several}: results.json, figures/*.png and *.pdf, log.txt")
 
 
 def console() -> None:
@@ -106,7 +142,8 @@ def console() -> None:
     if isinstance(error, UserError):
       message = str(error)
     else:
-      message = f"{type(error).__name__}: {error} (--verbosity=1 shows where)"
+      where = getattr(error, "__notes__", ["--verbosity=1 shows where"])[-1]
+      message = f"{type(error).__name__}: {error} ({where})"
     print("error: " + printable(" ".join(message.split())), file=sys.stderr)
     parallel.leave_others(1)
     sys.exit(1)

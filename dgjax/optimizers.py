@@ -29,6 +29,9 @@ class Schedule:
     name: "constant"; "exponential", decay**t; or "inverse", (1 + gamma t)**-power.
     clock: what t counts from zero: whole "epoch"s or "step"s.
     period: of how many of them; 1 counts each, 2 every second.
+    decay: of "exponential".
+    gamma: of "inverse".
+    power: of "inverse".
     steps_per_epoch: length of an epoch in steps; need not be whole.
   """
 

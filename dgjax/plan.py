@@ -13,7 +13,6 @@ import jax
 from ml_collections import ConfigDict
 
 from dgjax import data, group, runlog, training
-from dgjax.analysis import figures
 from dgjax.config import check, override, sweep_values
 from dgjax.data import Dataset
 from dgjax.errors import UserError
@@ -128,8 +127,9 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
           results |= dict(zip([folder.path for folder in together], done, strict=True))
       except Exception as error:
         if not isinstance(error, UserError | training.Preempted):
-          for folder in folders:
-            runlog.keep_traceback(folder.path, error)
+          kept = [runlog.keep_traceback(folder.path, error) for folder in folders]
+          if any(kept):
+            error.add_note(f"traceback in {next(filter(None, kept))}")
         raise
   if failed := [folder for folder, done in results.items() if done is None]:
     raise UserError(f"{len(failed)} of {len(results)} runs failed, the first in {failed[0]}: see its failure.json")
@@ -149,6 +149,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset:
     if home and jax.process_index() == 0:
       shutil.rmtree(home.path, ignore_errors=True)  # each run has its own by now
     if jax.process_index() == 0:
+      from dgjax.analysis import figures  # here, as matplotlib takes time to import
       for folder, results in zip(together, done, strict=True):
         if results:
           figures.save_all(folder.path, results)

@@ -25,7 +25,7 @@ from dgjax.algorithms.spectral_decoupling import SpectralDecoupling
 from dgjax.algorithms.wemnet import WEMNet
 from dgjax.models import Network, dynamic
 
-__all__ = ["ALGORITHMS", "Algorithm", "Batch", "TrainState", "adapts", "build", "defaults", "roles", "shared_settings"]
+__all__ = ["ALGORITHMS", "Algorithm", "Batch", "TrainState", "adapts", "build", "defaults", "find", "roles", "shared_settings"]
 
 # name -> (class, what it is and its paper)
 ALGORITHMS: dict[str, tuple[type[Algorithm], str]] = {
@@ -56,7 +56,7 @@ ALGORITHMS: dict[str, tuple[type[Algorithm], str]] = {
 SHARED = ("network", "domain_network", "optimizer", "domains", "steps", "axis")
 
 
-def _class(name: str) -> type[Algorithm]:
+def find(name: str) -> type[Algorithm]:
   """The class of a method: one of `ALGORITHMS`, or FILE.py:NAME for one in a file of one's own.
 
   Raises:
@@ -73,7 +73,7 @@ def adapts(name: str) -> bool:
   Raises:
     UserError: the name is not known.
   """
-  return _class(name).adapts
+  return find(name).adapts
 
 
 def defaults(name: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def defaults(name: str) -> dict[str, Any]:
   def plain(value):
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
 
-  fields = [field for field in dataclasses.fields(_class(name)) if field.name not in SHARED]
+  fields = [field for field in dataclasses.fields(find(name)) if field.name not in SHARED]
   return {"name": name, **{field.name: plain(field.default) for field in fields}}
 
 
@@ -98,7 +98,7 @@ def shared_settings(one: str, other: str) -> set[str]:
     UserError: a name is not known.
   """
   def declared(name: str) -> set[tuple[str, type]]:
-    cls = _class(name)
+    cls = find(name)
     first = {field: base for base in cls.__mro__ for field in inspect.get_annotations(base)}  # the furthest base's
     return {(field, first[field]) for field in defaults(name) if field in first}
 
@@ -114,7 +114,7 @@ def roles(config: Any) -> tuple[str, ...]:
   Raises:
     UserError: the method is not known.
   """
-  found = {"trunk", "head", *_class(config.algorithm.name).roles.values()}
+  found = {"trunk", "head", *find(config.algorithm.name).roles.values()}
   if config.model.dynamic != "none":
     found.add("residuals")
   return tuple(role for role in optimizers.ROLES if role in found)
@@ -144,7 +144,7 @@ def build(config: Any, *, classes: int, domains: int, steps_per_epoch: float, st
   Raises:
     UserError: a name or a value is not known.
   """
-  cls = _class(config.algorithm.name)
+  cls = find(config.algorithm.name)
   settings = dict(config.algorithm)
   del settings["name"]
   for field in dataclasses.fields(cls):

@@ -80,12 +80,20 @@ def defaults(name: str) -> dict[str, Any]:
     name: as `find` takes it.
 
   Returns:
-    name; dir ("" where none is needed); cache_dir ("": $DGJAX_CACHE or ~/.cache/dgjax); image_size (pixels);
-    augment (one of `augment.AUGMENTATIONS`); mixing ("pooled" or "balanced"); val_fraction and test_fraction (of
-    each domain, where splits are drawn); split_seed (-1: the run's seed); on_error ("raise" or "skip"); threads (that
-    decode and crop; 0: as many as the process has cores); prefetch (batches made ahead; 0: two more than threads);
-    on_device (whether the images are kept in the device's memory, "auto", "always" or "never"); and the settings that
-    its layout in `builders` describes.
+    name: the data set.
+    dir: the folder that holds it; "" where none is needed.
+    cache_dir: where prepared data sets are kept; "": $DGJAX_CACHE or ~/.cache/dgjax.
+    image_size: of images, height and width in pixels.
+    augment: how training images are varied, one of `transforms.AUGMENTATIONS`.
+    mixing: how batches draw from the source domains, "pooled" or "balanced".
+    val_fraction: of each domain, held out for validation where splits are drawn.
+    test_fraction: of each domain, held out for scoring where splits are drawn.
+    split_seed: draws the splits; -1: the run's seed does.
+    on_error: what a file that cannot be used does, "raise" an error, or "skip" it.
+    threads: that decode and crop; 0: as many as there are cores.
+    prefetch: batches made ahead; 0: two more than threads.
+    on_device: whether the images are kept in the device's memory, "auto", "always" or "never".
+    The settings that its layout in `builders` describes follow.
 
   Raises:
     UserError: no such data set.

@@ -55,14 +55,18 @@ def defaults(name: str) -> dict[str, Any]:
     name: a key of NETWORKS, or FILE.py:NAME for a constructor in a file of one's own.
 
   Returns:
-    name; head_init: initialisation of the last layer, "uniform" (PyTorch's default), "normal" (N(0, 0.001^2),
-    bias 0) or "truncated" (N(0, 0.1^2) within two deviations, bias 0); dtype: of the computation, "float32" or
-    "bfloat16"; weights: a file to start from, or ""; relu_logits: whether a ReLU follows the last layer, as it does in
-    CrossGrad's released code and not in its paper; bottleneck: units of a linear layer with BatchNorm and ReLU that is
-    put before the last stage, as stage "bottleneck", or 0 for none; dynamic: the dynamic residual of its
-    convolutions, "none", "channel", "subspace" or "both"; dynamic_k: number of matrices of a subspace; dynamic_gate: of
-    channels, "sigmoid" or "hard"; dynamic_form: how it is computed, "mixing", "inputs", "outputs", "kernel" or
-    "auto" (see `dynamic`).
+    name: the network.
+    head_init: initialisation of the last layer: "uniform" (PyTorch's default), "normal" (N(0, 0.001^2), bias 0) or
+      "truncated" (N(0, 0.1^2) within two deviations, bias 0).
+    dtype: of the computation, "float32" or "bfloat16".
+    weights: a file of published weights to start from, or "".
+    relu_logits: whether a ReLU follows the last layer, as it does in CrossGrad's released code and not in its paper.
+    bottleneck: units of a linear layer with BatchNorm and ReLU that is put before the last stage, as stage
+      "bottleneck", or 0 for none.
+    dynamic: the dynamic residual of its convolutions, "none", "channel", "subspace" or "both".
+    dynamic_k: number of matrices of a subspace.
+    dynamic_gate: of channels, "sigmoid" or "hard".
+    dynamic_form: how a residual is computed, "mixing", "inputs", "outputs", "kernel" or "auto" (see `dynamic`).
 
   Raises:
     UserError: there is no such network.

@@ -28,7 +28,7 @@ def train(config: ConfigDict, *, dataset: Dataset | None = None, workdir: pathli
   Example: see the docstring of `dgjax`.
   """
   name = dataset.name if dataset else config.data.name
-  folder = pathlib.Path(workdir or pathlib.Path("runs") / f"{config.algorithm.name}_{name}")
+  folder = pathlib.Path(workdir or pathlib.Path("runs") / f"{config.algorithm.name.rpartition(':')[2]}_{name}")
   found = plan.transfers(config, dataset)
   if len(found) != 1 or found[0].folder:
     raise UserError(f"config.target is {config.target!r}: name one domain, such as {found[0].target!r}, and call train "

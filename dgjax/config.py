@@ -6,13 +6,13 @@ import logging
 import math
 import pathlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dgjax import algorithms, config_files, data, models
+from dgjax import algorithms, config_files, data, models, registry
 from dgjax.errors import UserError, nearest
 from dgjax.optimizers import ROLES, Factors
 
@@ -106,17 +106,36 @@ def load(path: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config
   module = _import(path)
   config = module.get_config(path.partition(":")[2] or None)
   roles = algorithms.roles(config)
-  for section, defaults in SECTIONS.items():
-    name = _value(overrides, f"--config.{section}.name")
-    if name is not None and name != config[section].name:
-      _exchange(config, section, defaults(config[section].name), defaults(name))
+  exchange(config, overrides)
   override(config, overrides)
+  for section in SECTIONS:
+    config[section].name = registry.absolute(config[section].name)
   given = {argument.partition("=")[0].removeprefix("--config.") for argument in overrides}
   for role in set(roles) - set(algorithms.roles(config)):
     _reset_role(config, role, given)
   if hasattr(module, "finish"):
     module.finish(config, given)
   return config
+
+
+def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+  """Takes the overrides of a config out of a command line.
+
+  Args:
+    arguments: of the command; an override's value may be an argument of its own.
+
+  Returns:
+    The overrides as `--config.KEY=VALUE` or `--noconfig.KEY`, and all other arguments.
+  """
+  overrides, others, remaining = [], [], iter(arguments)
+  for argument in remaining:
+    key = argument.lstrip("-")
+    if argument.startswith("-") and key.startswith(("config.", "noconfig.")):
+      valued = "=" in key or key.startswith("noconfig.")
+      overrides.append(f"--{key}" if valued else f"--{key}={next(remaining, '')}")
+    else:
+      others.append(argument)
+  return overrides, others
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
@@ -160,6 +179,18 @@ def sweep_values(config: ConfigDict) -> dict[str, list[str]]:
       raise UserError(f"config.sweep: there is no key {key} to vary{nearest(key, flatten(config))}")
     swept[key] = several.split(",")
   return swept
+
+
+def exchange(config: ConfigDict, overrides: Sequence[str]) -> None:
+  """Gives a config the settings of another method, network or data set where the overrides name one; see `load`.
+
+  Raises:
+    UserError: there is none of that name.
+  """
+  for section, defaults in SECTIONS.items():
+    name = _value(overrides, f"--config.{section}.name")
+    if name is not None and name != config[section].name:
+      _exchange(config, section, defaults(config[section].name), defaults(name))
 
 
 def _exchange(config: ConfigDict, section: str, old: Mapping[str, Any], new: dict[str, Any]) -> None:

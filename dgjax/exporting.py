@@ -1,5 +1,6 @@
 """Finished runs for use without dgjax: parameters as safetensors, prediction as StableHLO."""
 
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from flax import traverse_util
 
 from dgjax import ops
 from dgjax.errors import UserError
-from dgjax.files import write_atomically
+from dgjax.files import replacing
 from dgjax.models import weights
 from dgjax.runs import Run
 
@@ -40,13 +41,11 @@ def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "c
     raise UserError(f"no platform {unknown[0]!r}: use some of {', '.join(PLATFORMS)}")
   folder = folder.expanduser()
   files = [folder / name for name in ("model.safetensors", "predict.stablehlo", "export.json")]
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(tensors(run), files[0])
-    files[1].write_bytes(prediction(run, platforms).serialize())
-    write_atomically(files[2], facts(run))
-  except OSError as error:
-    raise UserError(f"cannot write to {folder} ({error.strerror or error}): set another --out") from error
+  contents = (safetensors.numpy.save(tensors(run)), bytes(prediction(run, platforms).serialize()),
+              json.dumps(facts(run), indent=2).encode())
+  for path, content in zip(files, contents, strict=True):
+    with replacing(path) as partial:
+      partial.write_bytes(content)
   return files
 
 

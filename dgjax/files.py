@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from dgjax.errors import UserError
@@ -32,6 +33,25 @@ def write_text_atomically(path: pathlib.Path, text: str) -> None:
 def write_atomically(path: pathlib.Path, value: Any) -> None:
   """Writes JSON, as `write_text_atomically`."""
   write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a file to write that takes the place of `path` at the end; after an error nothing is left of it.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  partial = path.with_name(f"{path.name}.partial")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield partial
+    partial.replace(path)
+  except OSError as error:
+    raise UserError(f"cannot write {path} ({error.strerror or error}): set another place to write to") from error
+  finally:
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
 
 
 def read_json(path: pathlib.Path, what: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -47,24 +47,15 @@ def parse(argv: list[str]) -> list[str]:
     UserError: an argument is not known.
     SystemExit: help was asked for, and is printed.
   """
-  overrides, rest, helps, arguments = [], argv[:1], False, iter(argv[1:])
-  for argument in arguments:
-    key = argument.lstrip("-")
-    if argument.startswith("-") and key.startswith(("config.", "noconfig.")):
-      overrides.append(f"--{key}")
-      if "=" not in key and not key.startswith("noconfig."):
-        overrides[-1] += f"={next(arguments, '')}"
-    elif argument in HELP:
-      helps = True
-    else:
-      rest.append(argument)
+  overrides, others = config.split_arguments(argv[1:])
+  asked = [argument for argument in others if argument not in HELP]
   try:
-    unknown = flags.FLAGS(rest)[1:]
+    unknown = flags.FLAGS([argv[0], *asked])[1:]
   except flags.Error as error:
     raise UserError(f"{error}: see --help") from error
   if unknown:
     raise UserError(f"no argument {unknown[0]!r}: settings are --config.KEY=VALUE")
-  if helps:
+  if len(asked) < len(others):
     print(usage(_CONFIG.value, overrides))
     raise SystemExit(0)
   return [argv[0], *overrides]

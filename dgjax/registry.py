@@ -18,6 +18,14 @@ def is_path(name: str) -> bool:
   return name.rpartition(":")[0].endswith(".py")
 
 
+def absolute(name: str) -> str:
+  """The name to record: a file of one's own by its absolute path, so that it is found from any folder."""
+  if not is_path(name):
+    return name
+  file, _, attribute = name.rpartition(":")
+  return f"{Path(file).expanduser().resolve()}:{attribute}"
+
+
 def resolve(name: str, table: Mapping[str, T], kind: str, key: str) -> T | Any:
   """Finds what a name stands for.
 

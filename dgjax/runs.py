@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 
 from dgjax import checkpoint, data
 from dgjax.algorithms import Algorithm, TrainState
-from dgjax.config import override
+from dgjax.config import exchange, override
 from dgjax.data import Dataset, decoding, files, transforms
-from dgjax.data.dataset import array
+from dgjax.data.dataset import array, picture
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import RULES
 from dgjax.experiment import Experiment, kept
@@ -74,10 +74,17 @@ class Run:
     """The data set with its examples, prepared anew where this machine does not have it.
 
     Raises:
-      UserError: the data are not where the config says.
+      UserError: the data are not where the config says, or are not those that the run was trained on.
     """
-    described = self.experiment.dataset
-    return data.load(self.config.data, self.config.seed) if described.opener is None else described
+    known, named = self.experiment.dataset, self.config.data.name
+    if known.name != data.find(named).builder.name:
+      raise UserError(f"the run in {self.folder} was trained on {known.name!r}, a data set that was handed over, and not "
+                      f"on the {named!r} of its config: hand it over again where it is needed")
+    found = data.load(self.config.data, self.config.seed)
+    if changed := [domain for domain, digest in known.digests.items() if found.digests.get(domain, "") != digest]:
+      raise UserError(f"domain {changed[0]!r} of {found.name} is not what the run in {self.folder} was trained on: its "
+                      "images, classes or splits are others, or the data were handed over")
+    return found
 
   @functools.cached_property
   def members(self) -> tuple[str, ...]:
@@ -91,14 +98,18 @@ class Run:
     """Opens the run's data set, or another in its place.
 
     Args:
-      overrides: `--config.data.KEY=VALUE` arguments, as in training.
+      overrides: `--config.data.KEY=VALUE` arguments, as in training; none: the run's own data set.
 
     Raises:
       UserError: an argument is of another kind, or the data cannot be used.
     """
+    if not overrides:
+      return self.dataset
     if others := [argument for argument in overrides if not argument.startswith("--config.data.")]:
       raise UserError(f"no argument {others[0]!r}: settings of the data are --config.data.KEY=VALUE")
-    settings = override(self.config.copy_and_resolve_references(), overrides)
+    settings = self.config.copy_and_resolve_references()
+    exchange(settings, overrides)
+    override(settings, overrides)
     return data.load(settings.data, settings.seed)
 
   def read_image(self, path: pathlib.Path) -> np.ndarray:
@@ -120,12 +131,13 @@ class Run:
     """Normalises the images of a batch (uint8) to what `algorithm` takes (float32)."""
     return self.experiment.normalise(batch)
 
-  def outputs(self, images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:
+  def outputs(self, images: np.ndarray, batch_size: int = 0) -> dict[str, np.ndarray]:
     """Class probabilities of images under every way that the method can predict for an unseen domain.
 
     Args:
       images: (n, h, w, c), uint8 of any size, which is resized as in evaluation; or what training took, float32.
-      batch_size: images at a time.
+      batch_size: images at a time, which the last ones are filled up to; 0: 256, or for fewer images than that the next
+        power of two. Each size is compiled once.
 
     Returns:
       The name of each way -> (n, classes) float32, rows that sum to 1; `member/DOMAIN` is that of one mask or head.
@@ -134,6 +146,7 @@ class Run:
       UserError: the images have another shape or type than the run's.
     """
     fitted = self._fit(images)
+    batch_size = batch_size or min(256, 1 << (len(fitted) - 1).bit_length())
     parts = []
     for start in range(0, len(fitted), batch_size):
       part = fitted[start:start + batch_size]
@@ -142,7 +155,7 @@ class Run:
       parts.append({mode: value[:len(part)] for mode, value in probs.items()})
     return {mode: np.concatenate([part[mode] for part in parts]) for mode in parts[0]}
 
-  def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+  def predict(self, images: np.ndarray, batch_size: int = 0) -> np.ndarray:
     """Class probabilities of images, (n, classes) float32, in the way that the run was scored; see `outputs`."""
     return self.outputs(images, batch_size)[self.algorithm.prediction]
 
@@ -163,7 +176,8 @@ class Run:
     if images.dtype != np.uint8 or dtype != np.uint8:
       raise UserError(f"images must be {dtype} of shape (n, {', '.join(map(str, shape))}), as in training; these are "
                       f"{images.dtype} of shape {images.shape}")
-    return np.stack([transforms.resize_array(image, shape[0]) for image in images])
+    crop = self.experiment.dataset.centre_crop
+    return np.stack([array(transforms.fit(picture(image), shape[0], crop)) for image in images])
 
 
 def load(folder: pathlib.Path | str, rule: str = "") -> Run:

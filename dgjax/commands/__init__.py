@@ -1,10 +1,16 @@
 """The command `dgjax`: one module for each of its words, imported when that word is used."""
 
+import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
+import dgjax
+from dgjax.analysis.command import Parser
 from dgjax.errors import UserError, nearest, printable
+
+VERBOSE = "--verbosity=1"
 
 # word -> what it does; the module of that name has `main(arguments) -> exit status`
 COMMANDS = {
@@ -32,6 +38,12 @@ def usage() -> str:
       "`dgjax train --config=NAME --help` lists them with their values."])
 
 
+def parser(word: str, description: str | None, epilog: str = "") -> Parser:
+  """The parser of a word's arguments."""
+  return Parser(prog=f"dgjax {word}", description=description, epilog=epilog, allow_abbrev=False,
+                formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs a word of the command line.
 
@@ -39,22 +51,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments after `dgjax`; default: those of the process.
 
   Returns:
-    The exit status: 0 done, 75 stopped after saving, 1 an error, told in one line.
+    The exit status: 0 done, 1 an error, told in one line, with a traceback under --verbosity=1. `train` ends the process
+    with a status, as `dgjax.main` documents: 75 is stopped after saving.
   """
   word, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+  verbose = word != "train" and VERBOSE in rest
+  if verbose:
+    rest.remove(VERBOSE)
+  try:
+    return _run(word, rest)
+  except KeyboardInterrupt:
+    return 130
+  except BrokenPipeError:  # who reads the output has seen enough: `dgjax list | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+  except Exception as error:
+    if verbose:
+      raise
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error} ({VERBOSE} shows where)"
+    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
+    return 1
+
+
+def _run(word: str, rest: Sequence[str]) -> int:
+  """Runs one word; returns the exit status."""
   if word in ("--help", "-h", "help"):
     print(usage())
     return 0
-  try:
-    if word == "--version":
-      import dgjax
-      print(dgjax.__version__)
-      return 0
-    if word not in COMMANDS:
-      raise UserError(f"no command {word!r}{nearest(word, COMMANDS)}")
-    return importlib.import_module(f"dgjax.commands.{word}").main(rest)
-  except UserError as error:
-    print(f"error: {printable(str(error))}", file=sys.stderr)
-    return 1
-  except KeyboardInterrupt:
-    return 130
+  if word == "--version":
+    print(dgjax.__version__)
+    return 0
+  if word not in COMMANDS:
+    raise UserError(f"no command {word!r}{nearest(word, COMMANDS)}")
+  status = importlib.import_module(f"dgjax.commands.{word}").main(rest)
+  sys.stdout.flush()
+  return status

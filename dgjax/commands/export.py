@@ -1,8 +1,9 @@
 """`dgjax export`: a finished run for use without dgjax."""
 
-import argparse
 import pathlib
 from collections.abc import Sequence
+
+from dgjax import commands
 
 EPILOG = """The folder --out gets: model.safetensors, the network's parameters and statistics, under torchvision's names
 where the network is torchvision's, and what else the method learned under `dgjax.`; predict.stablehlo, for
@@ -12,7 +13,7 @@ have to be."""
 
 def main(argv: Sequence[str]) -> int:
   """Exports a run."""
-  parser = argparse.ArgumentParser(prog="dgjax export", description=__doc__, epilog=EPILOG)
+  parser = commands.parser("export", __doc__, EPILOG)
   parser.add_argument("run", help="folder of a finished run")
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder to write")
   parser.add_argument("--rule", default="", help="the selection rule whose state is written; default: the run's own")

@@ -1,16 +1,17 @@
 """`dgjax list`: every method, data set, network and config there is."""
 
-import argparse
 from collections.abc import Sequence
+
+from dgjax import commands
 
 EPILOG = """Methods, data sets and networks are names for --config.algorithm.name, --config.data.name and
 --config.model.name. Configs are names for --config; their arguments follow a colon, as in
---config=dmg_pacs:aggregate,resnet50. The first word of each argument is its default."""
+--config=dmg_pacs:aggregate,resnet50."""
 
 
 def main(argv: Sequence[str]) -> int:
   """Prints the list."""
-  argparse.ArgumentParser(prog="dgjax list", description=__doc__, epilog=EPILOG).parse_args(argv)
+  commands.parser("list", __doc__, EPILOG).parse_args(argv)
   from dgjax.main import listing
   print(f"{listing()}\n{configs()}")
   return 0

@@ -26,7 +26,7 @@ class Source:
   """
 
   def __init__(self, records: Any, labels: np.ndarray, indices: np.ndarray, channels: int, domain: str, split: str,
-               where: str, groups: np.ndarray | None = None):
+               where: str, groups: np.ndarray | None = None, names: Sequence[str] | None = None):
     """
     Args:
       records: random access to encoded images, (h, w, 1 or 3) uint8 images or float32 arrays.
@@ -36,12 +36,23 @@ class Source:
       domain, split: see above.
       where: what the records are, for messages.
       groups: see above.
+      names: of the records: paths of files, where they are files; None: their numbers.
     """
+    self._names = names
     self.domain, self.split, self.indices, self.groups = domain, split, indices, groups
     self._records, self._labels, self._channels, self._where = records, labels, channels, where
 
   def __len__(self) -> int:
     return len(self.indices)
+
+  def name(self, index: int) -> str:
+    """Returns what an example is called in the data set: its file's path below the domain's or the root, if it has one.
+
+    Args:
+      index: in [0, len(self)).
+    """
+    record = int(self.indices[index])
+    return str(record) if self._names is None else self._names[record]
 
   def image(self, index: int, smallest: int | None = None) -> tuple[Image.Image | np.ndarray, int]:
     """Reads one example.

@@ -426,9 +426,11 @@ def prepare(layout: Layout, seed: int) -> Dataset:
         raise _unreadable_error(layout, name, reason)
       log.warning("Left out %d of domain %s (listed in %s), the first: %s (%s)",
                   len(found.left_out), store, found.folder / LEFT_OUT, name, reason)
-    opened[store] = _Mended(layout, store, found), _labels(found.examples), f"the prepared data in {found.folder}"
+    names = [example.name for example in found.examples]
+    opened[store] = (_Mended(layout, store, found), _labels(found.examples), f"the prepared data in {found.folder}",
+                     names)
 
-  names, numbers = layout.groups(prepared[layout.store(layout.domains[0])].examples, seed) or (None, None)
+  groups, numbers = layout.groups(prepared[layout.store(layout.domains[0])].examples, seed) or (None, None)
   indices, hashes = {}, {}
   for domain in layout.domains:
     store = layout.store(domain)
@@ -440,14 +442,14 @@ def prepare(layout: Layout, seed: int) -> Dataset:
 
   def opener(domain: str, split: str) -> Source:
     chosen = indices[domain][split]
-    stored, labels, where = opened[layout.store(domain)]
+    stored, labels, where, names = opened[layout.store(domain)]
     return Source(stored, labels, chosen, layout.channels, domain, split, where,
-                  None if numbers is None else numbers[chosen])
+                  None if numbers is None else numbers[chosen], names)
 
   return Dataset(
     name=layout.name, domains=tuple(layout.domains), classes=tuple(layout.classes),
     splits={domain: {split: len(indices[domain][split]) for split in SPLITS} for domain in layout.domains},
     source_test=layout.source_test, mean=layout.mean, std=layout.std, channels=layout.channels,
-    sources=layout.sources, targets=layout.targets, groups=names, array_shape=layout.array_shape,
+    sources=layout.sources, targets=layout.targets, groups=groups, array_shape=layout.array_shape,
     centre_crop=layout.centre_crop, opener=opener,
     left_out={store: found.left_out for store, found in prepared.items()}, digests=hashes)

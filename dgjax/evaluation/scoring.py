@@ -18,7 +18,8 @@ def score(run: Run, dataset: Dataset, domain: str, write: Callable[[Sequence[Any
     run: opened.
     dataset: its own or another; its classes are among the run's.
     domain: one of the data set's.
-    write: called with a row for every image: domain, split, index in the split, class, predicted class, probability.
+    write: called with a row for every image: domain, split, the image's file or number in the data set, class,
+      predicted class, its probability.
 
   Returns:
     `splits`, those that were scored: the held-out ones of a domain that the run was trained on, else all; `images`;
@@ -32,15 +33,16 @@ def score(run: Run, dataset: Dataset, domain: str, write: Callable[[Sequence[Any
   splits = scored_splits(run, dataset, domain)
   confusion = np.zeros((len(run.classes),) * 2, int)
   for split in splits:
+    batches = pipeline.evaluate(dataset, domain, split, batch_size=run.config.eval_batch_size,
+                                image_size=run.config.data.image_size, threads=run.config.data.threads)
     index = 0
-    for batch in pipeline.evaluate(dataset, domain, split, batch_size=run.config.eval_batch_size,
-                                   image_size=run.config.data.image_size, threads=run.config.data.threads):
-      images, labels = batch["image"][batch["mask"]], numbers[batch["label"][batch["mask"]]]
-      probs = run.predict(images, run.config.eval_batch_size)
+    for batch in batches:
+      there = batch["mask"]
+      labels, probs = numbers[batch["label"][there]], run.predict(batch["image"], len(there))[there]
       guesses = probs.argmax(-1)
       np.add.at(confusion, (labels, guesses), 1)
       for label, guess, prob in zip(labels, guesses, probs.max(-1), strict=True):
-        write([domain, split, index, run.classes[label], run.classes[guess], f"{prob:.6f}"])
+        write([domain, split, batches.source.name(index), run.classes[label], run.classes[guess], f"{prob:.6f}"])
         index += 1
   counts, right = confusion.sum(1), confusion.diagonal()
   by_class = {name: float(right[i] / counts[i]) for i, name in enumerate(run.classes) if counts[i]}
@@ -61,13 +63,25 @@ def class_numbers(classes: Sequence[str], dataset: Dataset) -> np.ndarray:
   return np.array([classes.index(name) for name in dataset.classes])
 
 
+def trained_on(run: Run, dataset: Dataset, domain: str) -> bool:
+  """Whether a run was trained on a domain of a data set, with the same examples, classes and splits."""
+  return domain in run.sources and run.experiment.dataset.digests.get(domain) == dataset.digests.get(domain)
+
+
+def doubt(run: Run, dataset: Dataset, domain: str) -> str:
+  """What may be wrong with a score of a domain, in a sentence; "" for nothing."""
+  if domain not in run.sources or trained_on(run, dataset, domain):
+    return ""
+  return (f"the run was trained on a domain {domain!r} with other images or splits: if some of its training images are "
+          "among these, the accuracy is too high")
+
+
 def scored_splits(run: Run, dataset: Dataset, domain: str) -> list[str]:
   """The splits of a domain that a run can be scored on: held-out images of what it was trained on, else all."""
   dataset.check(domain)
   known = run.experiment.dataset
-  trained = domain in run.sources and known.digests.get(domain) == dataset.digests.get(domain)
   held_out = ["test" if known.source_test else "val"]
-  splits = held_out if trained else ["test"] if not dataset.source_test else list(SPLITS)
+  splits = held_out if trained_on(run, dataset, domain) else ["test"] if not dataset.source_test else list(SPLITS)
   found = [split for split in splits if dataset.splits[domain][split]]
   if not found:
     raise UserError(f"domain {domain!r} of {dataset.name} has no images to score")

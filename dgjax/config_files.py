@@ -1,7 +1,7 @@
 """Where config files are, and what a run of one is called. Cheap to import: launchers need no more."""
 
-import os
 import ast
+import os
 import pathlib
 import re
 

@@ -25,8 +25,8 @@ def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "c
 
   Args:
     run: opened.
-    folder: made if absent. `model.safetensors` has the network under torchvision's names, and what else the method
-      learned under `dgjax.NAME`; `predict.stablehlo` is a serialised `jax.export.Exported` of a function of images
+    folder: made if absent. `model.safetensors` has the network, under torchvision's names where it is torchvision's;
+      `method.safetensors` what else the method learned, such as masks, where there is any; `predict.stablehlo` is a serialised `jax.export.Exported` of a function of images
       (b, h, w, c), b being any number, to class probabilities (b, classes) float32; `export.json` says what the images
       have to be.
     platforms: that the prediction is lowered for, of `PLATFORMS`.
@@ -40,24 +40,29 @@ def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "c
   if unknown := [name for name in platforms if name not in PLATFORMS]:
     raise UserError(f"no platform {unknown[0]!r}: use some of {', '.join(PLATFORMS)}")
   folder = folder.expanduser()
-  files = [folder / name for name in ("model.safetensors", "predict.stablehlo", "export.json")]
-  contents = (safetensors.numpy.save(tensors(run)), bytes(prediction(run, platforms).serialize()),
-              json.dumps(facts(run), indent=2).encode())
-  for path, content in zip(files, contents, strict=True):
-    with replacing(path) as partial:
+  contents = {"model.safetensors": safetensors.numpy.save(network(run)),
+              "predict.stablehlo": bytes(prediction(run, platforms).serialize()),
+              "export.json": json.dumps(facts(run), indent=2).encode()}
+  if others := beside(run):
+    contents["method.safetensors"] = safetensors.numpy.save(others)
+  for name, content in contents.items():
+    with replacing(folder / name) as partial:
       partial.write_bytes(content)
-  return files
+  return [folder / name for name in contents]
 
 
-def tensors(run: Run) -> dict[str, np.ndarray]:
-  """The run's parameters and statistics by name; see `export`."""
-  params, statistics = (jax.device_get(tree) for tree in (run.state.params, run.state.batch_stats))
-  network = weights.to_torchvision({"params": params["network"], "batch_stats": statistics["network"]})
-  others = {f"params.{name}": tree for name, tree in params.items() if name != "network"}
-  others |= {f"batch_stats.{name}": tree for name, tree in statistics.items() if name != "network"}
-  flat = {".".join(("dgjax", *path)): np.ascontiguousarray(value)
-          for path, value in traverse_util.flatten_dict(others).items()}
-  return network | flat
+def network(run: Run) -> dict[str, np.ndarray]:
+  """The network's parameters and statistics under torchvision's names; see `weights.to_torchvision`."""
+  return weights.to_torchvision({"params": run.state.params["network"],
+                                 "batch_stats": run.state.batch_stats["network"]})
+
+
+def beside(run: Run) -> dict[str, np.ndarray]:
+  """What a method learned beside the network: `params.NAME` and `batch_stats.NAME`, such as params.masks.layer4."""
+  learned = {"params": run.state.params, "batch_stats": run.state.batch_stats}
+  flat = traverse_util.flatten_dict({
+      kind: {name: tree for name, tree in trees.items() if name != "network"} for kind, trees in learned.items()})
+  return {".".join(path): np.ascontiguousarray(value) for path, value in jax.device_get(flat).items()}
 
 
 def prediction(run: Run, platforms: Sequence[str]) -> Any:

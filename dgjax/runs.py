@@ -78,8 +78,8 @@ class Run:
     """
     known, named = self.experiment.dataset, self.config.data.name
     if known.name != data.find(named).builder.name:
-      raise UserError(f"the run in {self.folder} was trained on {known.name!r}, a data set that was handed over, and not "
-                      f"on the {named!r} of its config: hand it over again where it is needed")
+      raise UserError(f"the run in {self.folder} was trained on {known.name!r}, a data set that was handed over, and "
+                      f"not on the {named!r} of its config: hand it over again where it is needed")
     found = data.load(self.config.data, self.config.seed)
     if changed := [domain for domain, digest in known.digests.items() if found.digests.get(domain, "") != digest]:
       raise UserError(f"domain {changed[0]!r} of {found.name} is not what the run in {self.folder} was trained on: its "
@@ -124,7 +124,7 @@ class Run:
     try:
       image = decoding.decode(files.contents(path), dataset.channels)
     except Exception as error:  # Pillow's decoders raise what they happen to
-      raise UserError(f"cannot read image {path} ({getattr(error, 'strerror', None) or error})") from error
+      raise UserError(f"cannot read image {path} ({decoding.reason(error)})") from error
     return array(transforms.fit(image, self.config.data.image_size, dataset.centre_crop))
 
   def normalise(self, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from dgjax import config, main
+from dgjax import config, main, plan
 from dgjax.analysis.results import build, read_runs
 from dgjax.errors import UserError
 
@@ -27,10 +28,12 @@ def test_leave_one_domain_out(tmp_path):
   for target in ("plain", "inverted", "colour", "turned"):
     assert (tmp_path / target / "results.json").exists()
     assert (tmp_path / target / "figures" / "masks.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / target / "figures" / "masks.pdf").read_bytes().startswith(b"%PDF")
     assert f"{target} unseen" in first.stdout
+  assert f"{tmp_path}, in a folder for each of 4 runs: results.json, figures/*.png and *.pdf, log.txt" in first.stdout
   assert "source_val" in first.stdout and "IoU" in first.stdout
   again = run(*arguments)
-  assert again.stdout == first.stdout and "is finished" in again.stderr
+  assert again.stdout == first.stdout and again.stderr == ""
 
 
 @pytest.mark.parametrize("name,found", [
@@ -39,22 +42,22 @@ def test_all_targets_are_those_that_can_be_one(name, found):
   settings = config.load(str(ROOT / "configs" / "dmg_digits.py"), [f"--config.data.name={name}"])
   if name == "fonts":
     settings.data.characters = "AB"
-  assert main.transfers(settings) == [("", target, target) for target in found]
+  assert plan.transfers(settings) == [("", target, target) for target in found]
   settings.target = "one"
-  assert main.transfers(settings) == [("", "one", "")]
+  assert plan.transfers(settings) == [("", "one", "")]
 
 
 def test_each_source_alone_with_each_target():
   settings = config.load("digits:dann", ["--config.sources=each"])
   names = ("plain", "inverted", "colour", "turned")
-  found = main.transfers(settings)
+  found = plan.transfers(settings)
   assert len(found) == 12 and {(run.sources, run.target) for run in found} == {
     (a, b) for a in names for b in names if a != b}
   assert found[0] == ("inverted", "plain", "inverted-to-plain") and len({run.folder for run in found}) == 12
   settings.target = "colour"
-  assert [run.sources for run in main.transfers(settings)] == ["plain", "inverted", "turned"]
+  assert [run.sources for run in plan.transfers(settings)] == ["plain", "inverted", "turned"]
   settings.sources = "plain,turned"
-  assert main.transfers(settings) == [("plain,turned", "colour", "")]
+  assert plan.transfers(settings) == [("plain,turned", "colour", "")]
 
 
 def test_a_source_each_runs_and_the_summary_names_both(tmp_path):
@@ -97,14 +100,37 @@ def test_arguments_that_are_not_known(monkeypatch):
 
 
 def test_the_command_of_a_run_can_be_pasted():
-  def line(transfer, *overrides):
-    return main.command_line("configs/dmg_pacs.py:small", ["--config.target=all", *overrides], pathlib.Path("runs/a"),
-                             transfer)
+  def line(overrides, changes):
+    command = plan.command_line("configs/dmg_pacs.py:small", overrides)
+    return command(plan.Planned(config.load("dmg_pacs"), pathlib.Path("/runs/a"), changes))
 
-  assert line(main.Transfer("", "photo", "photo"), "--config.data.dir=my images") == (
-    "python -m dgjax.main --config=configs/dmg_pacs.py:small '--config.data.dir=my images' --config.target=photo "
-    "--workdir=runs/a")
-  assert line(main.Transfer("", "photo", ""), "--config.sources=") == (
-    "python -m dgjax.main --config=configs/dmg_pacs.py:small --config.sources= --config.target=photo --workdir=runs/a")
-  assert line(main.Transfer("sketch", "photo", "sketch-to-photo"), "--config.sources=each").endswith(
-    "dmg_pacs.py:small --config.sources=sketch --config.target=photo --workdir=runs/a")
+  start = "python -m dgjax.main --config=configs/dmg_pacs.py:small "
+  assert line(["--config.target=all", "--config.data.dir=my images"], {"target": "photo"}) == (
+    f"{start}'--config.data.dir=my images' --config.target=photo --workdir=/runs/a")
+  assert line(["--config.sources=each", "--config.seeds=2", "--config.sweep.steps=1,2"],
+              {"sources": "sketch", "target": "photo", "steps": "2", "seed": "1"}) == (
+    f"{start}--config.sources=sketch --config.target=photo --config.steps=2 --config.seed=1 --workdir=/runs/a")
+
+
+def test_help_tells_the_settings_of_a_config_as_overridden(capsys):
+  with pytest.raises(SystemExit) as ended:
+    main.parse(["main", "--config=digits:dann", "--help", "--config.steps", "9"])
+  assert ended.value.code == 0
+  shown = capsys.readouterr().out
+  assert "--config.steps=9 " in shown and "--config.algorithm.ramp.slope=" in shown and "NAME is one of" in shown
+
+
+def test_an_unexpected_error_says_where_its_traceback_is(tmp_path, monkeypatch, capsys):
+  def fail(*_):
+    raise ValueError("two\nlines")
+
+  monkeypatch.setattr(plan, "_train", fail)
+  monkeypatch.setattr(sys, "argv", ["main", "--config=digits", "--config.target=plain", f"--workdir={tmp_path}"])
+  monkeypatch.setattr(main, "log_to_stderr", lambda: None)
+  cache = jax.config.jax_compilation_cache_dir
+  with pytest.raises(SystemExit) as ended:
+    main.console()
+  jax.config.update("jax_compilation_cache_dir", cache)
+  assert ended.value.code == 1
+  assert capsys.readouterr().err == f"error: ValueError: two lines (traceback in {tmp_path}/log.txt)\n"
+  assert "Traceback" in (tmp_path / "log.txt").read_text()

@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments after `dgjax`; default: those of the process.
 
   Returns:
-    The exit status: 0 done, 1 an error, told in one line, with a traceback under --verbosity=1. `train` ends the process
-    with a status, as `dgjax.main` documents: 75 is stopped after saving.
+    The exit status: 0 done, 1 an error, told in one line, with a traceback under --verbosity=1. `train` ends the
+    process with a status, as `dgjax.main` documents: 75 is stopped after saving.
   """
-  word, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+  word, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
   verbose = word != "train" and VERBOSE in rest
   if verbose:
     rest.remove(VERBOSE)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from dgjax import commands
 
-EPILOG = """The folder --out gets: model.safetensors, the network's parameters and statistics, under torchvision's names
-where the network is torchvision's, and what else the method learned under `dgjax.`; predict.stablehlo, for
-`jax.export.deserialize(...).call(images)`, which returns class probabilities; export.json, the classes and what images
-have to be."""
+EPILOG = """The folder --out gets
+- model.safetensors: the network's parameters and statistics, under torchvision's names where it is torchvision's;
+- method.safetensors: what else the method learned, such as masks, where there is any;
+- predict.stablehlo: for `jax.export.deserialize(...).call(images)`, which returns class probabilities;
+- export.json: the classes, and what images have to be."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -69,11 +69,16 @@ def unreadable(encoded: bytes) -> str:
     # JPEG: walks the whole stream but reconstructs an eighth of each side
     _decode(encoded, channels=3, draft=1, smallest=None)
   except Exception as error:
-    # Pillow names the in-memory stream by its address, which means nothing to a reader and changes every time
-    if "cannot identify" in str(error):
-      return "not an image that Pillow reads"
-    return str(error) or type(error).__name__
+    return reason(error)
   return ""
+
+
+def reason(error: Exception) -> str:
+  """Returns why an image was not read, from what reading or decoding it raised."""
+  # Pillow names the in-memory stream by its address, which means nothing to a reader and changes every time
+  if "cannot identify" in str(error):
+    return "not an image that Pillow reads"
+  return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def sides(encoded: bytes) -> tuple[int, int]:

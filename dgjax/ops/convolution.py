@@ -297,7 +297,7 @@ def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, window_strides: Sequenc
       and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
       and lhs.dtype == rhs.dtype and lhs.dtype in (jnp.float32, jnp.bfloat16) and batch_group_count == 1
       and preferred_element_type in (None, lhs.dtype) and set(lhs_dilation or ()) <= {1}
-      and rhs.shape[2] * feature_group_count == lhs.shape[3] and not primitives.explicit(lhs, rhs))
+      and rhs.shape[2] * feature_group_count == lhs.shape[3] and not primitives.needs_lax(lhs, rhs))
   if ours:
     if isinstance(padding, str):
       kernel = [(k - 1) * d + 1 for k, d in zip(rhs.shape[:2], dilation, strict=True)]

@@ -91,8 +91,8 @@ def dot_general(lhs: jax.Array, rhs: jax.Array, dimension_numbers, precision=Non
   ours = (
       jax.default_backend() == "cpu" and not options and lhs.dtype == rhs.dtype == jnp.bfloat16
       and dtype in (jnp.float32, jnp.bfloat16) and rhs.ndim == 2 and lhs.ndim >= 2
-      and dimension_numbers == (((lhs.ndim - 1,), (0,)), ((), ())) and min((*lhs.shape, *rhs.shape)) > 0
-      and not primitives.explicit(lhs, rhs))
+      and dimension_numbers == (((lhs.ndim - 1,), (0,)), ((), ())) and not primitives.needs_lax(lhs, rhs)
+      and min((*lhs.shape, *rhs.shape)) > 0)
   if not ours:
     return lax.dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type, **options)
   a, b = primitives.same_variance(lhs.reshape(-1, lhs.shape[-1]), rhs)

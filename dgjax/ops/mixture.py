@@ -119,6 +119,6 @@ def mix_channels(x: jax.Array, routing: jax.Array, phi: jax.Array) -> jax.Array:
   if not fits or x.shape[2] != phi.shape[1] or not x.dtype == routing.dtype == phi.dtype:
     raise ValueError(f"x {x.dtype}{x.shape}, routing {routing.dtype}{routing.shape} and phi {phi.dtype}{phi.shape} do "
                      "not fit together")
-  if primitives.explicit(x, routing, phi) or 0 in (*x.shape, *phi.shape):
+  if primitives.needs_lax(x, routing, phi) or 0 in (*x.shape, *phi.shape):
     return _plain_mix(x, routing, phi, transposed=False)
   return _mix(*primitives.same_variance(x, routing, phi), False)

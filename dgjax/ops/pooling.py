@@ -205,7 +205,7 @@ def max_pool(x: jax.Array, window: tuple[int, int], strides: tuple[int, int],
     padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
   padding = tuple((int(low), int(high)) for low, high in padding)
   ours = (jax.default_backend() == "cpu" and jnp.issubdtype(x.dtype, jnp.floating) and window[0] * window[1] <= 255
-          and min(_pooled(x, window=window, strides=strides, padding=padding)) > 0 and not primitives.explicit(x))
+          and not primitives.needs_lax(x) and min(_pooled(x, window=window, strides=strides, padding=padding)) > 0)
   if not ours:
     return _reduce(x, window=window, strides=strides, padding=padding)
   return _max_pool(x, window, strides, padding)

@@ -80,6 +80,12 @@ def same_variance(*arrays: jax.Array) -> tuple[jax.Array, ...]:
                for a, mine in zip(arrays, axes, strict=True))
 
 
-def explicit(*arrays: jax.Array) -> bool:
-  """Whether any array is sharded over an axis of explicit type, which lax's own operations propagate."""
-  return any(axis is not None for a in arrays for axis in getattr(jax.typeof(a).sharding, "spec", ()))
+def needs_lax(*arrays: jax.Array) -> bool:
+  """Whether only lax's own operations will do.
+
+  They propagate the sharding of an array over an axis of explicit type; and they take shapes with symbols, as
+  `jax.export` has them, for which no implementation can be chosen by size.
+  """
+  types = [jax.typeof(a) for a in arrays]
+  symbolic = not all(isinstance(size, int) for kind in types for size in kind.shape)
+  return symbolic or any(axis is not None for kind in types for axis in getattr(kind.sharding, "spec", ()))

@@ -13,6 +13,42 @@ A config says what a run is; a data set is found by its name in the config, or h
   ('dmg', 'cartoon', 2)
   >>> dgjax.load("runs/example").predict(images[:5]).shape
   (5, 4)
+
+What `load` opens is a `Run`: the experiment and the state that was selected, for predictions and for a closer look.
+
+  >>> run = dgjax.load("runs/example", rule="last")
+  >>> isinstance(run, dgjax.Run), run.step, run.sources, run.members
+  (True, 2, ('photo', 'sketch'), ('photo', 'sketch'))
+  >>> sorted(run.outputs(images[:5]))
+  ['mask_ens', 'member/0', 'member/1', 'pred_ens', 'prob_ens']
+
+What a name in a config stands for is in three tables; `load_config` takes a name of theirs, or FILE.py:NAME for your
+own.
+
+  >>> dgjax.ALGORITHMS["mldg"]
+  (<class 'dgjax.algorithms.meta.MLDG'>, 'meta-learning on held-out source domains (Li et al., AAAI 2018)')
+  >>> "pacs" in dgjax.DATASETS, "resnet18" in dgjax.NETWORKS
+  (True, True)
+  >>> dgjax.load_config("digits", {"algorithm.name": "mldg", "model.name": "digitnet"}).algorithm.name
+  'mldg'
+
+An `Experiment` owns the parts that a run is made of: an `Algorithm` with its `Network`, and the pure functions from a
+`TrainState` and a batch to the next.
+
+  >>> experiment = dgjax.Experiment.build(config, dataset)
+  >>> isinstance(experiment.algorithm, dgjax.Algorithm), isinstance(experiment.algorithm.network, dgjax.Network)
+  (True, True)
+  >>> state = experiment.state_shapes()
+  >>> isinstance(state, dgjax.TrainState), state.params["masks"]["fc"].shape
+  (True, (2, 64))
+
+What a user can mend is a `UserError`, of one line.
+
+  >>> try:
+  ...   dgjax.load_config("dmg_digits", {"stps": 2})
+  ... except dgjax.UserError as error:
+  ...   print(error)
+  no key config.stps (did you mean 'steps'?)
 """
 
 import importlib

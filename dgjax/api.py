@@ -25,7 +25,7 @@ def train(config: ConfigDict, *, dataset: Dataset | None = None, workdir: pathli
     UserError: the config stands for several runs, a setting or the data are wrong, or the loss was not finite.
     dgjax.preemption.Preempted: a signal asked it to stop; everything is saved.
 
-  Example: see the docstring of `dgjax`.
+  The docstring of `dgjax` has an example.
   """
   name = dataset.name if dataset else config.data.name
   folder = pathlib.Path(workdir or pathlib.Path("runs") / f"{config.algorithm.name.rpartition(':')[2]}_{name}")

@@ -1,7 +1,7 @@
 """What `--help` says of settings: each key of a config, its value and what it means.
 
-What a key means stands where it is defined: in the comments of `config.default`, under `Attributes:` in the docstring of
-the class that has the setting, under `Returns:` in that of `defaults`, or under `Settings:` in that of a data set.
+What a key means stands where it is defined: in the comments of `config.default`, under `Attributes:` in the docstring
+of the class that has the setting, under `Returns:` in that of `defaults`, or under `Settings:` in that of a data set.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from dgjax.optimizers import Factors, Optimizer, Schedule
 
 WIDTH, COLUMN = 120, 48  # of the text, and where explanations begin
 COMMENTED = re.compile(r'^ {6}"(\w+)": [^{].*?,  # (.+)$', re.MULTILINE)
-LISTED = re.compile(r"^ {2}(\w+): (.+(?:\n {4,}\S.*)*)", re.MULTILINE)  # "key: text" in a docstring's list
+LISTED = re.compile(r"^ {2}(\w+(?:, \w+)*): (.+(?:\n {4,}\S.*)*)", re.MULTILINE)  # "key: text" in a docstring's list
 QUOTED = re.compile(r"`(\w+)`: (.+?)(?=`\w+`: |\n\n|\Z)", re.DOTALL)  # "`key`: text"
 
 
@@ -56,7 +56,9 @@ def explanations(chosen: ConfigDict) -> dict[str, str]:
       found |= _under(f"algorithm.{field.name}", attributes(type(field.default)))
   found |= _under("model", _found(LISTED, models.defaults))
   found |= _under("data", _found(LISTED, data.defaults))
-  return found | _under("data", _found(QUOTED, data.find(chosen.data.name).builder))
+  for base in reversed(data.find(chosen.data.name).builder.__mro__):
+    found |= _under("data", _found(QUOTED, base))
+  return found
 
 
 def attributes(cls: type) -> dict[str, str]:
@@ -68,8 +70,9 @@ def attributes(cls: type) -> dict[str, str]:
 
 
 def _found(pattern: re.Pattern[str], described: Any) -> dict[str, str]:
-  """The pairs of key and text that a pattern finds in a docstring."""
-  return dict(pattern.findall(inspect.cleandoc(described.__doc__ or "")))
+  """Key -> text, as a pattern finds them in a docstring; a text may be of several keys."""
+  pairs = pattern.findall(inspect.cleandoc(described.__doc__ or ""))
+  return {key: text.rstrip("; \n") for keys, text in pairs for key in keys.split(", ")}
 
 
 def _under(section: str, meanings: dict[str, str]) -> dict[str, str]:

@@ -26,9 +26,9 @@ def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "c
   Args:
     run: opened.
     folder: made if absent. `model.safetensors` has the network, under torchvision's names where it is torchvision's;
-      `method.safetensors` what else the method learned, such as masks, where there is any; `predict.stablehlo` is a serialised `jax.export.Exported` of a function of images
-      (b, h, w, c), b being any number, to class probabilities (b, classes) float32; `export.json` says what the images
-      have to be.
+      `method.safetensors` what else the method learned, such as masks, where there is any; `predict.stablehlo` is a
+      serialised `jax.export.Exported` of a function of images (b, h, w, c), b being any number, to class probabilities
+      (b, classes) float32; `export.json` says what the images have to be.
     platforms: that the prediction is lowered for, of `PLATFORMS`.
 
   Returns:

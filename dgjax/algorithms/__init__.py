@@ -25,7 +25,8 @@ from dgjax.algorithms.spectral_decoupling import SpectralDecoupling
 from dgjax.algorithms.wemnet import WEMNet
 from dgjax.models import Network, dynamic
 
-__all__ = ["ALGORITHMS", "Algorithm", "Batch", "TrainState", "adapts", "build", "defaults", "find", "roles", "shared_settings"]
+__all__ = ["ALGORITHMS", "Algorithm", "Batch", "TrainState", "adapts", "build", "defaults", "find", "roles",
+           "shared_settings"]
 
 # name -> (class, what it is and its paper)
 ALGORITHMS: dict[str, tuple[type[Algorithm], str]] = {

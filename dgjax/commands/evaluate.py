@@ -9,10 +9,10 @@ from typing import Any
 from dgjax import commands
 from dgjax.files import replacing, write_atomically
 
-EPILOG = """--config.data.KEY=VALUE (or --data.KEY=VALUE) says what data, as in training: --config.data.dir=DIR for the run's
-kind of data set in another place, --config.data.name=folder for any folder ROOT/DOMAIN/CLASS/*. A domain that the run was
-trained on is scored on its held-out images, any other on all of its images. The folder --out gets results.json (accuracy,
-accuracy by class, confusion matrix, for each domain) and predictions.csv (one line an image)."""
+EPILOG = """--config.data.KEY=VALUE (or --data.KEY=VALUE) says what data, as in training: --config.data.dir=DIR for the
+run's kind of data set in another place, --config.data.name=folder for any folder ROOT/DOMAIN/CLASS/*. A domain that the
+run was trained on is scored on its held-out images, any other on all of its images. The folder --out gets results.json
+(accuracy, accuracy by class, confusion matrix, for each domain) and predictions.csv (one line an image)."""
 
 MOST_SHOWN = 20  # classes of which a confusion matrix is printed
 COLUMNS = ("domain", "split", "image", "class", "predicted", "probability")
@@ -38,14 +38,14 @@ def main(argv: Sequence[str]) -> int:
   domains = [name.strip() for name in options.domains.split(",")] if options.domains else list(dataset.domains)
   out = options.out.expanduser() if options.out else run.folder / "evaluation"
   scores: dict[str, Any] = {}
-  with replacing(out / "predictions.csv") as partial:
-    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-      writer = csv.writer(file)
-      writer.writerow(COLUMNS)
-      for domain in domains:
-        scores[domain] = scoring.score(run, dataset, domain, writer.writerow)
-        if note := scoring.doubt(run, dataset, domain):
-          print(f"note: {note}", file=sys.stderr)
+  with (replacing(out / "predictions.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file):
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    for domain in domains:
+      scores[domain] = scoring.score(run, dataset, domain, writer.writerow)
+      if note := scoring.doubt(run, dataset, domain):
+        print(f"note: {note}", file=sys.stderr)
   show(run.classes, scores)
   results = {"run": str(run.folder), "rule": run.rule, "step": run.step, "dataset": dataset.name,
              "classes": list(run.classes), "domains": scores}

@@ -17,7 +17,7 @@ def evaluate(trained, out, *arguments):
 def test_its_own_data_on_held_out_images(trained, tmp_path, capsys):
   results, lines = evaluate(trained, tmp_path)
   run = dgjax.load(trained.folder)
-  assert tuple(results["domains"]) == run.experiment.dataset.domains and set(results["domains"]) == {"photo", "sketch", "cartoon"}
+  assert tuple(results["domains"]) == run.experiment.dataset.domains and len(results["domains"]) == 3
   for domain, score in results["domains"].items():
     own = [line for line in lines if line["domain"] == domain]
     held_out = run.dataset.splits[domain]

@@ -41,7 +41,8 @@ def test_a_folder_of_any_images(trained, images, tmp_path, capsys):
   assert [line["class"] for line in lines] == [run.classes[i] for i in probs.argmax(-1)]
   np.testing.assert_allclose([float(line["probability"]) for line in lines], probs.max(-1), atol=1e-5)
   for number, domain in enumerate(run.sources):
-    assert [line[f"vote/{domain}"] for line in lines] == [run.classes[i] for i in outputs[f"member/{number}"].argmax(-1)]
+    votes = outputs[f"member/{number}"].argmax(-1)
+    assert [line[f"vote/{domain}"] for line in lines] == [run.classes[i] for i in votes]
 
 
 def test_an_image_that_cannot_be_read_is_named(trained, images, tmp_path, capsys):

@@ -95,7 +95,7 @@ class MissingPatterns(Coloured):
   """Domain "coloured", each class in a colour of its own, and "grey", all in the mean of these colours.
 
   Both have all digits, so that with target "coloured" a network is trained on digits without colour, and scored on
-  others by its validation: the row of plain MNIST. Setting `grey`: the level of grey, in [0, 255].
+  others by its validation: the row of plain MNIST. Settings: `grey`: the level of grey, in [0, 255].
 
   Source: rcl.txt, Section 3; colours from the authors' repository.
   """

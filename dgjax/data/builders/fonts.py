@@ -101,9 +101,10 @@ class Fonts(Grouped):
   `dir` is a folder of TTF and OTF files, searched with all its sub-folders; "" means matplotlib's. Left out are fonts
   that lack a character or draw all alike, and exact copies.
 
-  Settings: `characters`, the classes; `per_character`, images of each character in each font; `rotation` (degrees) and
-  `noise` (share of white), see `draw`; `font_split`: "drawn" from the seed, 65 % of the fonts for training, 25 % for
-  testing, 10 % for validation, as in the paper; or "order", by file name, with the shares of the released code.
+  Settings: `characters`: the classes; `per_character`: images of each character in each font; `rotation`: in degrees,
+  see `draw`; `noise`: a share of white, see `draw`; `font_split`: "drawn" from the seed, 65 % of the fonts for
+  training, 25 % for testing, 10 % for validation, as in the paper; or "order", by file name, with the shares of the
+  released code.
 
   Source: Shankar et al., "Generalizing Across Domains via Cross-Gradient Training", ICLR 2018 (crossgrad.txt,
   Section 4).

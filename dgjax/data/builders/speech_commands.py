@@ -32,14 +32,15 @@ def first_second(samples: np.ndarray) -> np.ndarray:
 class SpeechCommands(Grouped, base.RootedLayout):
   """Twelve classes: ten commands, "silence", and "unknown" for any other word; who said a command is a domain.
 
-  Every recording of the ten commands is used. A speaker's other words give `unknown` times as many examples as its
-  commands (as far as they go), and cuts of the background noise, at random volume, `silence` times as many; what is
-  drawn depends on the speaker alone. Recordings shorter than a second, of which the archive has many, are filled up
+  Every recording of the ten commands is used. A speaker's other words, and cuts of the background noise, at random
+  volume, are the two other classes; what is drawn of them depends on the speaker alone.
+  Recordings shorter than a second, of which the archive has many, are filled up
   with zeros; empty and damaged ones are errors.
 
-  Examples are float32 features (98, 40, 1): `features` is "mfcc" or "logmel". `speakers` is the number of speakers to
-  train on, 0 for all; with one seed, fewer are a part of more. `val_fraction` and `test_fraction` are 20 % of the
-  speakers each, as in the paper.
+  Settings: `features`: "mfcc" or "logmel", examples are float32 (98, 40, 1); `speakers`: how many to train on, 0 for
+  all; with one seed, fewer are a part of more; `unknown`: how many examples a speaker's other words give, for each of its
+  commands, as far as they go; `silence`: how many cuts of noise there are for each command; `val_fraction`: of the
+  speakers, 20 % as in the paper; `test_fraction`: of the speakers, 20 % as in the paper.
 
   Source: Warden, "Speech Commands", arXiv:1804.03209, 2018; crossgrad.txt, Section 4.
   """

@@ -33,13 +33,12 @@ class SpeechCommands(Grouped, base.RootedLayout):
   """Twelve classes: ten commands, "silence", and "unknown" for any other word; who said a command is a domain.
 
   Every recording of the ten commands is used. A speaker's other words, and cuts of the background noise, at random
-  volume, are the two other classes; what is drawn of them depends on the speaker alone.
-  Recordings shorter than a second, of which the archive has many, are filled up
-  with zeros; empty and damaged ones are errors.
+  volume, are the two other classes; what is drawn of them depends on the speaker alone. Recordings shorter than a
+  second, of which the archive has many, are filled up with zeros; empty and damaged ones are errors.
 
   Settings: `features`: "mfcc" or "logmel", examples are float32 (98, 40, 1); `speakers`: how many to train on, 0 for
-  all; with one seed, fewer are a part of more; `unknown`: how many examples a speaker's other words give, for each of its
-  commands, as far as they go; `silence`: how many cuts of noise there are for each command; `val_fraction`: of the
+  all; with one seed, fewer are a part of more; `unknown`: how many examples a speaker's other words give, for each of
+  its commands, as far as they go; `silence`: how many cuts of noise there are for each command; `val_fraction`: of the
   speakers, 20 % as in the paper; `test_fraction`: of the speakers, 20 % as in the paper.
 
   Source: Warden, "Speech Commands", arXiv:1804.03209, 2018; crossgrad.txt, Section 4.

@@ -1,6 +1,7 @@
 """What `import dgjax` offers, and files of one's own."""
 
 import doctest
+import pathlib
 import re
 import subprocess
 import sys
@@ -138,3 +139,13 @@ def test_data_handed_over_under_the_name_of_a_data_set_are_told_by_their_digests
   monkeypatch.setattr(data, "load", lambda settings, seed: other)
   with pytest.raises(UserError, match="domain 'plain' of digits is not what the run in .* was trained on"):
     dgjax.load("run").dataset  # noqa: B018
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+  text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+  example, = re.findall(r"```python\n(import dgjax.*?)```", text, re.DOTALL)
+  assert len(example.strip().replace("\n\n", "\n").splitlines()) <= 10
+  monkeypatch.chdir(tmp_path)
+  found = {}
+  exec(example.replace('"steps": 100', '"steps": 1'), found)
+  assert found["probabilities"].shape == (5, 4)

@@ -35,6 +35,16 @@ class RunFolder:
     """Where the run's checkpoints are."""
     return self.path / "checkpoints"
 
+  @property
+  def finished(self) -> bool:
+    """Whether the run has its results."""
+    return (self.path / "results.json").exists()
+
+  @property
+  def failed(self) -> bool:
+    """Whether the run, at its last start, ended because a number was not finite."""
+    return (self.path / "failure.json").exists() and not self.finished
+
   def make(self) -> None:
     """Makes the folder, on process 0.
 

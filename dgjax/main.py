@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import ConfigDict
 
 from dgjax import algorithms, config, config_files, config_help, data, models, parallel
 from dgjax.data import preparation
@@ -98,6 +99,14 @@ def log_to_stderr() -> None:
   logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
 
 
+def set_up(settings: ConfigDict) -> None:
+  """What every command that trains does first: several processes meet, the log is shown, compiled programs are kept."""
+  parallel.start_processes()
+  log_to_stderr()
+  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
+  jax.config.update("jax_compilation_cache_dir", cache)
+
+
 def main(argv: list[str]) -> None:
   """Runs what the flags say."""
   path, overrides = _CONFIG.value, argv[1:]
@@ -107,11 +116,7 @@ def main(argv: list[str]) -> None:
   if not path:
     raise UserError(f"--config=NAME is missing{nearest('', config_files.names())}")
   settings = config.load(path, overrides)
-  parallel.start_processes()
-  log_to_stderr()
-  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
-  jax.config.update("jax_compilation_cache_dir", cache)
-
+  set_up(settings)
   from dgjax import plan  # here, as what trains takes time to import, and a wrong argument is told at once
   from dgjax.analysis.summary import summary
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings)).expanduser()

@@ -3,22 +3,27 @@
 import contextlib
 import hashlib
 import itertools
+import logging
+import os
 import pathlib
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from dgjax import data, group, runlog, training
+from dgjax import data, group, parallel, runlog, training
 from dgjax.config import check, override, sweep_values
 from dgjax.data import Dataset
 from dgjax.errors import UserError
 from dgjax.experiment import Experiment
 from dgjax.folder import RunFolder
 from dgjax.lock import FolderLock
+from dgjax.recorder import NotFinite
+
+log = logging.getLogger("dgjax")
 
 
 class Transfer(NamedTuple):
@@ -110,9 +115,32 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
     Preempted: a signal asked to stop; everything is saved.
     UserError: a setting, the data or a folder is wrong, or runs failed: all the others are done by then.
   """
-  workdir = pathlib.Path(workdir).expanduser().absolute()
+  results = train_planned(plan(config, pathlib.Path(workdir).expanduser().absolute(), dataset), dataset, command)
+  if failed := [folder for folder, done in results.items() if done is None]:
+    raise UserError(f"{len(failed)} of {len(results)} runs failed, the first in {failed[0]}: see its failure.json")
+  return [done for done in results.values() if done]
+
+
+def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = None,
+                  command: Callable[[Planned], str] = lambda planned: "", *,
+                  past_failures: bool = False) -> dict[pathlib.Path, dict[str, Any] | None]:
+  """Trains planned runs, or goes on with them; finished ones are not trained again.
+
+  Args:
+    plans: one after the other; the runs of each are of one target, and those of one shape train together.
+    dataset: the data set, where it does not come from the configs.
+    command: what makes one run again, for its record.
+    past_failures: whether the others go on after a group in which every run failed, which is not tried again.
+
+  Returns:
+    Folder -> the contents of the run's `results.json`; None for one that failed.
+
+  Raises:
+    Preempted: a signal asked to stop; everything is saved.
+    UserError: a setting, the data or a folder is wrong; without `past_failures`, every run of a group failed.
+  """
   results: dict[pathlib.Path, dict[str, Any] | None] = {}
-  for runs in plan(config, workdir, dataset):
+  for runs in plans:
     with contextlib.ExitStack() as stack:
       folders = [RunFolder(planned.folder, command(planned)) for planned in runs]
       for folder in folders:
@@ -123,7 +151,8 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
         finished = [folder.claim(planned.config) for planned, folder in zip(runs, folders, strict=True)]
         results |= {folder.path: done for folder, done in zip(folders, finished, strict=True)}
         todo = [pair for pair, done in zip(zip(runs, folders, strict=True), finished, strict=True) if not done]
-        for together, done in _train([planned.config for planned, _ in todo], [folder for _, folder in todo], dataset):
+        configs, places = [planned.config for planned, _ in todo], [folder for _, folder in todo]
+        for together, done in _train(configs, places, dataset, past_failures):
           results |= dict(zip([folder.path for folder in together], done, strict=True))
       except Exception as error:
         if not isinstance(error, UserError | training.Preempted):
@@ -131,21 +160,31 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
           if any(kept):
             error.add_note(f"traceback in {next(filter(None, kept))}")
         raise
-  if failed := [folder for folder, done in results.items() if done is None]:
-    raise UserError(f"{len(failed)} of {len(results)} runs failed, the first in {failed[0]}: see its failure.json")
-  return [done for done in results.values() if done]
+  return results
 
 
-def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset: Dataset | None):
+def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset: Dataset | None,
+           past_failures: bool) -> Iterator[tuple[list[RunFolder], list[dict[str, Any] | None]]]:
   """Trains runs of one target, those of one shape together; yields folders of a group and what came of them."""
   experiments = [Experiment.build(config, dataset) for config in configs]
   for numbers in group.alike(experiments):
     together = [folders[number] for number in numbers]
+    if past_failures and parallel.agree(all(folder.failed for folder in together)):
+      yield together, [None] * len(together)
+      continue
     home = None
     if len(numbers) > 1:
-      names = "\n".join(str(folder.path.relative_to(together[0].path.parents[0])) for folder in together)
-      home = RunFolder(together[0].path.parent / f"group-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
-    done = training.run([experiments[number] for number in numbers], together, home)
+      above = pathlib.Path(os.path.commonpath([folder.path for folder in together]))
+      names = "\n".join(str(folder.path.relative_to(above)) for folder in together)
+      home = RunFolder(above / f"group-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
+    done: list[dict[str, Any] | None]
+    try:
+      done = training.run([experiments[number] for number in numbers], together, home)
+    except NotFinite as error:
+      if not past_failures:
+        raise
+      log.warning("%s: %s", together[0].path, error)
+      done = [None] * len(together)
     if home and jax.process_index() == 0:
       shutil.rmtree(home.path, ignore_errors=True)  # each run has its own by now
     if jax.process_index() == 0:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from dgjax.algorithms.adversarial import FEATURES, Discriminating
 from dgjax.algorithms.alternating import Alternating
 from dgjax.algorithms.base import Batch, Params, Phase, TrainState
+from dgjax.distributions import LogUniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.models.mlp import MLP
@@ -57,6 +58,7 @@ class ADDA(Alternating, Discriminating):
 
   adapts: ClassVar[bool] = True
   swept: ClassVar[tuple[str, ...]] = ("adaptation_rate",)
+  searched: ClassVar = {"adaptation_rate": LogUniform(0.02, 2)}
 
   def __post_init__(self):
     for key, known in (("features", FEATURES), ("averaging", AVERAGING)):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.distributions import Distribution, LogUniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.adversarial import domain_cross_entropy
 from dgjax.losses.centroids import ABSENT, move_centroids, semantic_distance
@@ -69,6 +70,8 @@ class Reversing(Discriminating):
   ramp: Ramp = Ramp()
 
   swept: ClassVar[tuple[str, ...]] = ("adversarial_weight",)
+  # DomainBed's, of its lambda
+  searched: ClassVar[Mapping[str, Distribution]] = {"adversarial_weight": LogUniform(0.01, 100)}
 
   def coefficient(self, ramp: Ramp, step: jax.Array) -> jax.Array:
     """What `ramp` is at `step`, over the run where it has no length of its own; () float32 in [0, 1].
@@ -267,6 +270,7 @@ class MSTN(DANN):
   absent: str = "keep"
 
   swept: ClassVar = (*DANN.swept, "semantic_weight")
+  searched: ClassVar[Mapping[str, Distribution]] = {**DANN.searched, "semantic_weight": LogUniform(0.01, 100)}
 
   def __post_init__(self):
     super().__post_init__()

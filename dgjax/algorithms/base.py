@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dgjax.distributions import Distribution
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.models.network import Network
@@ -78,7 +79,7 @@ class Algorithm:
 
   Most methods supply `loss` alone; those with their own alternation write `update`, those with several phases write
   `phases`. A subclass's own fields are its settings (`config.algorithm`); those named in `swept` are also arrays in the
-  state, and are read from there.
+  state, and are read from there. `searched` says which of them `dgjax search` draws, and from what.
 
   Attributes:
     network: the backbone and its head.
@@ -97,6 +98,8 @@ class Algorithm:
   prediction: str = "default"
 
   swept: ClassVar[tuple[str, ...]] = ()
+  # Setting -> what a search draws it from; a setting that the config has at 0 is off there, and is not drawn.
+  searched: ClassVar[Mapping[str, Distribution]] = {}
   # Entry of the parameters -> its role in `config.optimizer.roles`; "network" follows its stages, others are heads.
   roles: ClassVar[Mapping[str, str]] = {}
   dropout: ClassVar[bool] = True  # whether the network's dropout layers stay on in training

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.distributions import LogUniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.redundancy import SAMPLES, covariance, double_soft_orthogonality
@@ -37,6 +38,8 @@ class ChannelDropout(Algorithm):
   covariance_samples: str = "positions"
 
   swept: ClassVar = ("orthogonality_weight", "covariance_weight")
+  # The grid of rcl.txt for the weights of all of its methods.
+  searched: ClassVar = {"orthogonality_weight": LogUniform(1e-3, 10), "covariance_weight": LogUniform(1e-3, 10)}
 
   def __post_init__(self):
     if self.covariance_samples not in SAMPLES:

@@ -1,12 +1,14 @@
 """CrossGrad and LabelGrad: training on images moved along a loss's gradient (crossgrad.txt; Shankar et al., 2018)."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.distributions import Choice, Distribution
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.models.network import Network
@@ -41,6 +43,9 @@ class InputGradient(Algorithm):
   gradient: str = "batch"
 
   swept: ClassVar[tuple[str, ...]] = ("alpha", "epsilon", "clip")
+  # The paper's grids (crossgrad.txt, section 4); its multiples of epsilon are of the released code's 10.
+  searched: ClassVar[Mapping[str, Distribution]] = {"alpha": Choice((0.1, 0.25, 0.5, 0.75, 0.9)),
+                                                    "epsilon": Choice((5.0, 10.0, 20.0, 25.0))}
 
   def __post_init__(self):
     if self.gradient not in GRADIENTS:

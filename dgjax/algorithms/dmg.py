@@ -12,6 +12,7 @@ from dgjax.algorithms.base import Algorithm, accuracy
 from dgjax.algorithms.ensembles import ensemble
 from dgjax.algorithms.masks import Masks, MaskSettings
 from dgjax.algorithms.overlap import overlap_report
+from dgjax.distributions import LogUniform
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.overlap import overlap, sparsity
 from dgjax.models.layers import Dense
@@ -45,6 +46,8 @@ class DMG(Algorithm):
   domain_classifier: bool = False
 
   swept: ClassVar = ("overlap_weight", "sparsity_weight")
+  # dmg.txt, section 5 and appendix 7.2: sweeps "from 0 to 1 in logarithmic increments".
+  searched: ClassVar = {"overlap_weight": LogUniform(1e-5, 1), "sparsity_weight": LogUniform(1e-5, 1)}
   roles: ClassVar = {"masks": "masks"}
   dropout: ClassVar = False  # the masks take its place (dmg.txt, section 4.1)
   validation: ClassVar = "known_greedy"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.distributions import LogUniform
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.permutation import all_permutations, shuffle_tiles
 from dgjax.models import layers
@@ -31,6 +32,7 @@ class Jigsaw(Algorithm):
   jigsaw_weight: float = 10.0
 
   swept: ClassVar = ("jigsaw_weight",)
+  searched: ClassVar = {"jigsaw_weight": LogUniform(1e-3, 10)}  # the grid of rcl.txt
 
   def init_params(self, key, images):
     params, batch_stats = super().init_params(key, images)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from dgjax.algorithms.ensembles import ensemble
 from dgjax.algorithms.mcd import MCD
+from dgjax.distributions import LogUniform
 from dgjax.errors import UserError
 from dgjax.losses.moments import OFFICIAL_SOURCES, moment_distance, moments, official_moment_distance
 
@@ -46,6 +47,7 @@ class M3SDA(MCD):
   official: bool = False
 
   swept: ClassVar[tuple[str, ...]] = (*MCD.swept, "moment_weight")
+  searched: ClassVar = {**MCD.searched, "moment_weight": LogUniform(5e-5, 5e-3)}
 
   def __post_init__(self):
     super().__post_init__()

@@ -1,6 +1,7 @@
 """Maximum classifier discrepancy: two heads disagree on the target where its features are far from the source's."""
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from dgjax.algorithms.alternating import Alternating
 from dgjax.algorithms.base import Batch, Params, TrainState, accuracy
 from dgjax.algorithms.ensembles import ensemble
 from dgjax.algorithms.self_training import SelfTrained, labelled
+from dgjax.distributions import Distribution, LogUniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import smoothed_cross_entropies
 from dgjax.losses.discrepancy import class_balance, discrepancy
@@ -77,6 +79,7 @@ class MCD(SelfTrained, Alternating):
   label_smoothing: float = 0.0
 
   swept: ClassVar[tuple[str, ...]] = ("discrepancy_weight", "reversal", "balance_weight", "label_smoothing")
+  searched: ClassVar[Mapping[str, Distribution]] = {"discrepancy_weight": LogUniform(0.1, 100)}
 
   def __post_init__(self):
     for key, known in (("form", FORMS), ("passes", PASSES)):

@@ -11,6 +11,7 @@ from flax import traverse_util
 from dgjax.algorithms.alternating import Alternating
 from dgjax.algorithms.base import Algorithm, Batch, Params, Phase, TrainState, accuracy
 from dgjax.algorithms.ensembles import ensemble
+from dgjax.distributions import LogUniform
 from dgjax.errors import UserError
 from dgjax.losses.classification import cross_entropies, cross_entropy
 
@@ -69,6 +70,7 @@ class MLDG(Episodic):
   first_order: bool = False
 
   swept: ClassVar[tuple[str, ...]] = ("inner_rate", "meta_weight")
+  searched: ClassVar = {"meta_weight": LogUniform(0.1, 10)}  # DomainBed's, of its mldg_beta
 
   def losses(self, params: Params, state: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
     """Each domain's loss (domains,), and a pair of running statistics and logits."""
@@ -137,6 +139,7 @@ class MetaReg(Alternating, Episodic):
   initial: float = 0.0
 
   swept: ClassVar[tuple[str, ...]] = ("inner_rate", "regulariser_rate")
+  searched: ClassVar = {"regulariser_rate": LogUniform(0.01, 1)}
 
   def __post_init__(self):
     if not 0 < self.meta_share < 1:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.distributions import LogUniform, Uniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.contrastive import REDUCTIONS, RESCALES, reverse_contrastive
@@ -32,6 +33,8 @@ class RCL(Algorithm):
   reduction: str = "sum"
 
   swept: ClassVar = ("contrastive_weight", "margin")
+  # The paper's grids: weights of 0.001 to 10, and its finite margins.
+  searched: ClassVar = {"contrastive_weight": LogUniform(1e-3, 10), "margin": Uniform(0.2, 0.9)}
 
   def __post_init__(self):
     for key, known in (("rescale", RESCALES), ("reduction", REDUCTIONS)):

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 
 from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.distributions import LogUniform
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.reconstruction import mean_squared_error, to_tanh_range
 from dgjax.models.decoder import Decoder
@@ -27,6 +28,7 @@ class Reconstruction(Algorithm):
   reconstruction_weight: float = 1.0
 
   swept: ClassVar = ("reconstruction_weight",)
+  searched: ClassVar = {"reconstruction_weight": LogUniform(1e-3, 10)}  # the grid of rcl.txt
 
   def init_params(self, key, images):
     params, batch_stats = super().init_params(key, images)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from dgjax.algorithms.base import Algorithm, accuracy
+from dgjax.distributions import LogUniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 from dgjax.losses.decoupling import FORMS, spectral_decoupling
@@ -25,6 +26,7 @@ class SpectralDecoupling(Algorithm):
   form: str = "mean"
 
   swept: ClassVar = ("logit_weight",)
+  searched: ClassVar = {"logit_weight": LogUniform(1e-5, 10)}  # from DomainBed's lowest to the highest of rcl.txt
 
   def __post_init__(self):
     if self.form not in FORMS:

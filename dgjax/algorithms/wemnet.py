@@ -103,6 +103,7 @@ class WEMNet(MSTN):
   reversal: str = "before"
 
   swept: ClassVar = MSTN.swept
+  searched: ClassVar = DANN.searched  # on DANN the weight of centroids has no effect
 
   def __post_init__(self):
     super().__post_init__()

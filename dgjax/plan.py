@@ -166,8 +166,8 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
 def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset: Dataset | None,
            past_failures: bool) -> Iterator[tuple[list[RunFolder], list[dict[str, Any] | None]]]:
   """Trains runs of one target, those of one shape together; yields folders of a group and what came of them."""
-  experiments = [Experiment.build(config, dataset) for config in configs]
-  for numbers in group.alike(experiments):
+  built = experiments(configs, dataset)
+  for numbers in group.alike(built):
     together = [folders[number] for number in numbers]
     if past_failures and parallel.agree(all(folder.failed for folder in together)):
       yield together, [None] * len(together)
@@ -179,7 +179,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset:
       home = RunFolder(above / f"group-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
     done: list[dict[str, Any] | None]
     try:
-      done = training.run([experiments[number] for number in numbers], together, home)
+      done = training.run([built[number] for number in numbers], together, home)
     except NotFinite as error:
       if not past_failures:
         raise
@@ -193,6 +193,22 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset:
         if results:
           figures.save_all(folder.path, results)
     yield together, done
+
+
+def experiments(configs: Sequence[ConfigDict], dataset: Dataset | None = None) -> list[Experiment]:
+  """Assembles runs; a data set that several of them share is opened once.
+
+  Args:
+    configs: each of one run.
+    dataset: the data set, where it does not come from the configs.
+  """
+  opened: dict[tuple[str, int], Dataset] = {}
+  built = []
+  for config in configs:
+    key = config.data.to_json(), config.seed
+    opened[key] = dataset or opened.get(key) or data.load(config.data, config.seed)
+    built.append(Experiment.build(config, opened[key]))
+  return built
 
 
 def command_line(path: str, overrides: Sequence[str]) -> Callable[[Planned], str]:

@@ -73,11 +73,12 @@ class StopSignal:
     signal.set_wakeup_fd(inlet.detach(), warn_on_full_buffer=False)
 
     def wait() -> None:
-      while number := outlet.recv(1):
-        if number[0] in (signal.SIGTERM, signal.SIGINT) and not self.unsaved:
-          print(f"stopped by {signal.Signals(number[0]).name}: no step was done since the last checkpoint; "
-                "the same command goes on from there", file=sys.stderr, flush=True)
-          os._exit(PREEMPTED)
+      with outlet:
+        while number := outlet.recv(1):
+          if number[0] in (signal.SIGTERM, signal.SIGINT) and not self.unsaved:
+            print(f"stopped by {signal.Signals(number[0]).name}: no step was done since the last checkpoint; "
+                  "the same command goes on from there", file=sys.stderr, flush=True)
+            os._exit(PREEMPTED)
 
     threading.Thread(target=wait, daemon=True, name="signals").start()
 

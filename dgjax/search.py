@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from dgjax import algorithms, config_files, plan
+from dgjax import algorithms, config_files, data, plan
 from dgjax.analysis.results import Cell
 from dgjax.analysis.summary import table
 from dgjax.config import flatten, load
@@ -34,7 +34,7 @@ from dgjax.plan import Planned
 from dgjax.recorder import read_lines
 
 RULES = {**selection.RULES,
-         "leave_one_out": "highest mean accuracy on the source domains, each scored by a run that was trained without it"}
+         "leave_one_out": "highest mean accuracy on the source domains, each scored by a run trained without it"}
 FORWARD = 1 / 3  # an image's share of a training step's time where it is only scored
 
 
@@ -98,8 +98,9 @@ def distributions(config: ConfigDict, fixed: Collection[str] = ()) -> dict[str, 
       "optimizer.learning_rate": LogUniform(rate * 10**below, rate * 10**above),
       "optimizer.weight_decay": LogUniform(1e-6, 1e-2),
       "batch_size": PowerOfTwo(-halvings, 1, times=batch_size)}
-  found |= {f"algorithm.{name}": distribution for name, distribution in algorithms.searched(config.algorithm.name).items()
-            if config.algorithm[name] != 0}
+  for name, distribution in algorithms.searched(config.algorithm.name).items():
+    if config.algorithm[name] != 0:
+      found[f"algorithm.{name}"] = distribution
   return {key: distribution for key, distribution in found.items() if key not in fixed}
 
 
@@ -143,28 +144,29 @@ def trials(path: str, overrides: Sequence[str], workdir: pathlib.Path, *, count:
     raise UserError("leaving sources out compares runs evaluation by evaluation, and epochs differ in length: set "
                     "config.eval_every, or config.epochs in place of config.steps")
   ranges = distributions(own, given)
+  dataset = dataset or data.load(own.data, own.seed)  # for the names of its domains
   found = []
   for number in range(count):
     settings = draw(ranges, seed, number) if number else {key: flatten(own)[key] for key in ranges}
     one = load(path, [*overrides, *(f"--config.{key}={value}" for key, value in settings.items()),
                       f"--config.seeds={seeds}"])
-    parts = []
-    for runs in plan.plan(one, workdir / f"trial={number}", dataset):
-      for run in runs:
-        folder = run.folder if seeds > 1 else run.folder / f"seed={run.config.seed}"
-        run = Planned(run.config, folder, {**{key: str(value) for key, value in settings.items()}, **run.changes})
-        left_out = {}
-        if leave_one_out:
-          sources = source_domains(run.config, dataset or plan.data.load(run.config.data, run.config.seed))
-          left_out = {source: _without(run, source, sources) for source in sources}
-        name = folder.parent.name if folder.parent.parent != workdir else run.config.target
-        parts.append(Part(name, run.config.seed, run, left_out))
-    found.append(Trial(number, settings, parts))
+    runs = itertools.chain(*plan.plan(one, workdir / f"trial={number}", dataset))
+    found.append(Trial(number, settings, [_part(run, settings, seeds, dataset, leave_one_out) for run in runs]))
   return found
 
 
+def _part(run: Planned, settings: Mapping[str, Any], seeds: int, dataset: Dataset, leave_one_out: bool) -> Part:
+  """A part of a trial, from its run as planned."""
+  config = run.config
+  folder = run.folder if seeds > 1 else run.folder / f"seed={config.seed}"
+  run = Planned(config, folder, {**{key: str(value) for key, value in settings.items()}, **run.changes})
+  target = f"{config.sources}->{config.target}" if config.sources else config.target
+  sources = source_domains(config, dataset) if leave_one_out else ()
+  return Part(target, config.seed, run, {source: _without(run, source, sources) for source in sources})
+
+
 def key_and_value(override: str) -> tuple[str, str]:
-  """A config's key and the value that an override gives it, as written."""
+  """The config's key that an override sets, and the value that it gives it, as written."""
   key, _, value = override.partition("=")
   if key.startswith("--noconfig."):
     return key.removeprefix("--noconfig."), "False"
@@ -202,20 +204,19 @@ def cost(found: Sequence[Trial], dataset: Dataset | None = None) -> str:
   """
   planned = plans(found)
   runs = sum(map(len, planned))
-  todo = [[Experiment.build(run.config, dataset) for run in alike_in_domains if not _ended(run)]
-          for alike_in_domains in planned]
+  todo = [plan.experiments([run.config for run in together if not _ended(run)], dataset) for together in planned]
   experiments = list(itertools.chain(*todo))
-  said = (f"{runs} runs ({len(found)} trials, {len({part.seed for part in found[0].parts})} seeds, "
+  said = (f"{runs} runs: {len(found)} trials, {len({part.seed for part in found[0].parts})} seeds, "
           f"{len({part.target for part in found[0].parts})} targets")
-  said += ", and each source left out)" if found[0].parts[0].left_out else ")"
+  said += ", with and without each source" if found[0].parts[0].left_out else ""
   if not experiments:
-    return f"{said}: all are done"
+    return f"{said}; all are done"
   lead = experiments[0]
   compiling, step = Group.build([lead], Feed([lead]), "map").seconds()
-  groups = sum(len(alike(part)) for part in todo)
+  groups = sum(len(alike(together)) for together in todo)
   steps = sum(experiment.steps for experiment in experiments)
   seconds = groups * compiling + sum(_images(experiment) for experiment in experiments) * step / lead.config.batch_size
-  return (f"{said}: {len(experiments)} to train, {steps:,} steps in {groups} groups\n"
+  return (f"{said}; {len(experiments)} to train, {steps:,} steps in {groups} groups\n"
           f"about {_duration(seconds)} one after the other, at {1e3 * step:.3g} ms a step of {lead.config.batch_size} "
           f"examples and {compiling:.2g} s to compile each group")
 
@@ -290,17 +291,21 @@ class Scored(NamedTuple):
   scores: Mapping[tuple[str, int], Score]
 
   def cell(self, field: str, target: str = "") -> Cell:
-    """Mean and standard error over seeds of a field of `Score`, in percent.
+    """Mean and standard error over seeds of a field of `Score`.
 
     Args:
       field: its name.
       target: of this target alone; "": of each seed's mean over targets.
     """
-    by_seed: dict[int, list[float]] = {}
-    for (name, seed), one in self.scores.items():
-      if target in ("", name):
-        by_seed.setdefault(seed, []).append(100 * getattr(one, field))
-    return Cell({seed: math.fsum(values) / len(values) for seed, values in by_seed.items()})
+    return _over_seeds({key: one for key, one in self.scores.items() if target in ("", key[0])}, field)
+
+
+def _over_seeds(scores: Mapping[tuple[str, int], Score], field: str) -> Cell:
+  """Mean and standard error over seeds, in percent, of each seed's mean over targets."""
+  by_seed: dict[int, list[float]] = {}
+  for (_, seed), one in scores.items():
+    by_seed.setdefault(seed, []).append(100 * getattr(one, field))
+  return Cell({seed: math.fsum(values) / len(values) for seed, values in by_seed.items()})
 
 
 def rank(found: Sequence[Trial], rule: str) -> list[Scored]:
@@ -320,7 +325,7 @@ def rank(found: Sequence[Trial], rule: str) -> list[Scored]:
     scored.append(Scored(trial, whole if len(whole) == len(scores) else {}))
   if not any(one.scores for one in scored):
     raise UserError(f"in each of the {len(found)} trials a run failed: see the failure.json in their folders")
-  return sorted(scored, key=lambda one: -(one.cell("value").mean or 0.0) if one.scores else math.inf)
+  return sorted(scored, key=lambda one: -_mean(one.cell("value")) if one.scores else math.inf)
 
 
 def drawn(found: Sequence[Trial]) -> str:
@@ -343,16 +348,27 @@ def report(ranked: Sequence[Scored], rule: str) -> str:
            *(_percent(one.cell(field)) if one.scores else "failed" for field in Score._fields)] for one in ranked]
   lines = [f"trials by {rule}: {RULES[rule]}", "percent, mean ± standard error over seeds of the mean over targets",
            table(["trial", *names, "score", "target accuracy"], rows)]
-  targets = list(dict.fromkeys(target for target, _ in ranked[0].scores))
-  if len(targets) > 1:
-    rows = []
-    for target in targets:
-      best = max((one for one in ranked if one.scores), key=lambda one: one.cell("value", target).mean or 0.0)
-      rows.append([target, best.trial.number, *(_percent(best.cell(field, target)) for field in Score._fields)])
-    mean = math.fsum(float(row[3].partition(" ")[0]) for row in rows) / len(rows)
-    lines += ["", "chosen for each target alone, as in DomainBed's tables",
-              table(["target", "trial", "score", "target accuracy"], [*rows, ["mean", "", "", f"{mean:.1f}"]])]
+  if len({target for target, _ in ranked[0].scores}) > 1:
+    lines += ["", "chosen for each target alone, as in DomainBed's tables", _by_target(ranked)]
   return "\n".join(lines)
+
+
+def _by_target(ranked: Sequence[Scored]) -> str:
+  """A table of each target's own best trial."""
+  rows: list[list[Any]] = []
+  chosen: dict[tuple[str, int], Score] = {}
+  for target in dict.fromkeys(target for target, _ in ranked[0].scores):
+    best = max(filter(lambda one: one.scores, ranked), key=lambda one: _mean(one.cell("value", target)))
+    rows.append([target, best.trial.number, *(_percent(best.cell(field, target)) for field in Score._fields)])
+    chosen |= {key: one for key, one in best.scores.items() if key[0] == target}
+  rows.append(["mean", "", *(_percent(_over_seeds(chosen, field)) for field in Score._fields)])
+  return table(["target", "trial", "score", "target accuracy"], rows)
+
+
+def _mean(cell: Cell) -> float:
+  """The mean of a cell that has scores."""
+  assert cell.mean is not None
+  return cell.mean
 
 
 def _number(value: Any) -> str:
@@ -360,7 +376,7 @@ def _number(value: Any) -> str:
 
 
 def _percent(cell: Cell) -> str:
-  return f"{cell.mean:.1f}" + (f" ± {cell.error:.1f}" if cell.error is not None else "")
+  return f"{_mean(cell):.1f}" + (f" ± {cell.error:.1f}" if cell.error is not None else "")
 
 
 def write_config(file: pathlib.Path, path: str, overrides: Sequence[str], chosen: Scored, rule: str) -> None:
@@ -375,10 +391,10 @@ def write_config(file: pathlib.Path, path: str, overrides: Sequence[str], chosen
   """
   changes = {**dict(map(key_and_value, overrides)), "seeds": len({part.seed for part in chosen.trial.parts}),
              **chosen.trial.settings}
-  name, colon, arguments = path.partition(":")
-  source = config_files.find(path)
+  source, (_, colon, arguments) = config_files.find(path), path.partition(":")
   base = source.stem if source.parent.samefile(config_files.FOLDER) else str(source.absolute())
-  write_text_atomically(file, f'''"""Trial {chosen.trial.number} of a search, the best by {rule}: score {_percent(chosen.cell("value"))}."""
+  score = _percent(chosen.cell("value"))
+  write_text_atomically(file, f'''"""Trial {chosen.trial.number} of a search, the best by {rule}: {score} %."""
 
 from ml_collections import ConfigDict
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -275,13 +276,14 @@ def record_evaluation(members: Sequence[Member], group: Group, states: States, f
                       improved: np.ndarray, running: np.ndarray) -> None:
   """Writes an evaluation of the running runs into their records, and says what came out."""
   separate = group.lanes.split(states) if group.measures else [None] * len(members)
+  above = os.path.commonpath([member.folder.path for member in members])
   for member, state, measured, better, on in zip(members, separate, found, improved, running, strict=True):
     if not on:
       continue
     said = measures(member.experiment.algorithm, state, member.experiment.members) if group.measures else {}
     member.recorder.write(member.step, {**measured.lines(), **said})
-    seed = f"seed {member.experiment.config.seed}, " if len(members) > 1 else ""
-    log.info("%sstep %d: source val %.4f, %s test %.4f%s%s", seed, member.step,
+    run = f"{member.folder.path.relative_to(above)}, " if len(members) > 1 else ""
+    log.info("%sstep %d: source val %.4f, %s test %.4f%s%s", run, member.step,
              member.selection["last"]["source_accuracy"], member.experiment.target, measured.test,
              " (best)" if better else "", ", good enough to end" if member.ended else "")
 

@@ -3,6 +3,9 @@
 import pathlib
 from collections.abc import Sequence
 
+from dgjax.memory import use_huge_pages
+from dgjax.preemption import PREEMPTED, Preempted, StopSignal
+
 EPILOG = """DomainBed's protocol: trial 0 has the config's own values, the others draw each hyperparameter from the
 distribution declared for it. What --config.KEY=VALUE sets is not searched. Runs lie in WORKDIR/trial=K/TARGET/seed=S;
 the same command goes on after a stop, trains what more trials or seeds add, or chooses again by another --rule. The
@@ -15,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
   Returns:
     0, or 75 if a signal stopped it: everything is saved by then.
   """
-  from dgjax.preemption import PREEMPTED, Preempted, StopSignal
+  use_huge_pages()  # starts the process anew, so before anything that takes time to import
   try:
     with StopSignal(ends_process=True):
       return _search(argv)
@@ -24,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _search(argv: Sequence[str]) -> int:
+  import jax
   from absl import flags
 
   from dgjax import config, plan, search
@@ -32,8 +36,8 @@ def _search(argv: Sequence[str]) -> int:
   from dgjax.errors import UserError
   parser = Parser(prog="dgjax search", description=__doc__, epilog=EPILOG, allow_abbrev=False)
   parser.add_argument("config", help="NAME[:ARGUMENTS] or FILE.py[:ARGUMENTS]; --config.KEY=VALUE overrides")
-  parser.add_argument("--trials", type=int, default=20, help="draws; the first is the config's own values (default: 20)")
-  parser.add_argument("--seeds", type=int, default=3, help="runs of each trial and target (default: 3)")
+  parser.add_argument("--trials", type=int, default=20, help="draws, the first of the config's own values; default: 20")
+  parser.add_argument("--seeds", type=int, default=3, help="runs of each trial and target; default: 3")
   parser.add_argument("--seed", type=int, default=0, help="of the draws; --config.seed is the first of the runs'")
   parser.add_argument("--workdir", type=pathlib.Path, help="folder of the search; default: runs/NAME-search")
   parser.add_argument("--rule", choices=list(search.RULES), default="source_val", help="which trial and step are best")
@@ -51,18 +55,20 @@ def _search(argv: Sequence[str]) -> int:
   command.set_up(settings)
   folder = options.workdir or pathlib.Path("runs") / f"{config.run_name(options.config, settings)}-search"
   folder = folder.expanduser().absolute()
-  trials = search.trials(options.config, overrides, folder, count=options.trials, seeds=options.seeds, seed=options.seed,
-                         leave_one_out=options.leave_one_out or options.rule == "leave_one_out")
+  trials = search.trials(options.config, overrides, folder, count=options.trials, seeds=options.seeds,
+                         seed=options.seed, leave_one_out=options.leave_one_out or options.rule == "leave_one_out")
   fixed = [key for key, _ in map(search.key_and_value, overrides)]
-  for key, distribution in search.distributions(settings, fixed).items():
-    print(f"{key}: {distribution}")
-  print(search.cost(trials), flush=True)
+  lines = [f"{key}: {distribution}" for key, distribution in search.distributions(settings, fixed).items()]
+  lines.append(search.cost(trials))
+  if jax.process_index() == 0:
+    print("\n".join([*lines, *([search.drawn(trials)] if options.dry_run else [])]), flush=True)
   if options.dry_run:
-    print(search.drawn(trials))
     return 0
 
   plan.train_planned(search.plans(trials), command=plan.command_line(options.config, overrides), past_failures=True)
-  ranked = search.rank(trials, options.rule)
-  search.write_config(folder / "best.py", options.config, overrides, ranked[0], options.rule)
-  print(f"\n{search.report(ranked, options.rule)}\n\nwritten: {folder / 'best.py'} (trial {ranked[0].trial.number})")
+  if jax.process_index() == 0:
+    ranked = search.rank(trials, options.rule)
+    search.write_config(folder / "best.py", options.config, overrides, ranked[0], options.rule)
+    best = f"written: {folder / 'best.py'} (trial {ranked[0].trial.number})"
+    print(f"\n{search.report(ranked, options.rule)}\n\n{best}")
   return 0

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import math
 import pathlib
-import pprint
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -206,9 +205,9 @@ def cost(found: Sequence[Trial], dataset: Dataset | None = None) -> str:
   runs = sum(map(len, planned))
   todo = [plan.experiments([run.config for run in together if not _ended(run)], dataset) for together in planned]
   experiments = list(itertools.chain(*todo))
-  said = (f"{runs} runs: {len(found)} trials, {len({part.seed for part in found[0].parts})} seeds, "
-          f"{len({part.target for part in found[0].parts})} targets")
-  said += ", with and without each source" if found[0].parts[0].left_out else ""
+  parts = found[0].parts
+  said = f"{runs} runs: {len(found)} trials, {_count(parts, 'seed')}, {_count(parts, 'target')}"
+  said += ", with and without each source" if parts[0].left_out else ""
   if not experiments:
     return f"{said}; all are done"
   lead = experiments[0]
@@ -221,7 +220,14 @@ def cost(found: Sequence[Trial], dataset: Dataset | None = None) -> str:
           f"examples and {compiling:.2g} s to compile each group")
 
 
+def _count(parts: Sequence[Part], field: str) -> str:
+  """How many different values a field of parts has, in words."""
+  count = len({getattr(part, field) for part in parts})
+  return f"{count} {field}{'s' * (count != 1)}"
+
+
 def _ended(run: Planned) -> bool:
+  """Whether a run needs no more training."""
   folder = RunFolder(run.folder)
   return folder.finished or folder.failed
 
@@ -389,18 +395,22 @@ def write_config(file: pathlib.Path, path: str, overrides: Sequence[str], chosen
     chosen: the trial.
     rule: that chose it.
   """
-  changes = {**dict(map(key_and_value, overrides)), "seeds": len({part.seed for part in chosen.trial.parts}),
+  parts = chosen.trial.parts
+  changes = {**dict(map(key_and_value, overrides)), "seeds": len({part.seed for part in parts}),
              **chosen.trial.settings}
   source, (_, colon, arguments) = config_files.find(path), path.partition(":")
   base = source.stem if source.parent.samefile(config_files.FOLDER) else str(source.absolute())
-  score = _percent(chosen.cell("value"))
-  write_text_atomically(file, f'''"""Trial {chosen.trial.number} of a search, the best by {rule}: {score} %."""
+  about = (f"Trial {chosen.trial.number} of a search, the best by {rule}: {_percent(chosen.cell('value'))} % over "
+           f"{_count(parts, 'seed')}, {_count(parts, 'target')}.")
+  lines = "".join(f"    {key!r}: {value!r},\n" for key, value in changes.items())
+  write_text_atomically(file, f'''"""{about}"""
 
 from ml_collections import ConfigDict
 
 from dgjax import config
 
-CHANGES = {pprint.pformat(changes, sort_dicts=False)}
+CHANGES = {{
+{lines}}}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

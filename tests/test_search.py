@@ -165,6 +165,8 @@ def test_the_written_config_is_the_trials(tmp_path, small):
   loaded = config.flatten(config.load(f"{tmp_path}/best.py"))
   run = config.flatten(found[2].parts[0].run.config)
   assert loaded == run | {"seeds": 2} and found[2].settings.items() <= loaded.items()
+  assert "the best by last: 100.0 % over 2 seeds, 1 target." in (
+      tmp_path / "best.py").read_text()
   assert found[0].settings != found[2].settings and loaded["algorithm.prediction"] == "prob_ens"
 
 
@@ -205,7 +207,7 @@ def test_a_search(tmp_path, small, monkeypatch, capsys):
   assert commands.main(words) == 0
   assert groups == [2, 2, 1]
   said = capsys.readouterr().out
-  assert "3 runs: 3 trials, 1 seeds, 1 targets; 3 to train, 6 steps in 2 groups" in said and "failed" in said
+  assert "3 runs: 3 trials, 1 seed, 1 target; 3 to train, 6 steps in 2 groups" in said and "failed" in said
   assert json.loads((tmp_path / "trial=2" / "seed=0" / "failure.json").read_text())["step"] >= 1
   settings = json.loads((tmp_path / "trial=1" / "seed=0" / "config.json").read_text())
   assert settings["optimizer"]["learning_rate"] == 0.01
@@ -214,7 +216,7 @@ def test_a_search(tmp_path, small, monkeypatch, capsys):
 
   assert commands.main([*words, "--rule=target_oracle"]) == 0
   assert groups == [2, 2, 1]
-  assert "3 runs: 3 trials, 1 seeds, 1 targets; all are done" in capsys.readouterr().out
+  assert "3 runs: 3 trials, 1 seed, 1 target; all are done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words,message", [

@@ -206,7 +206,7 @@ def cost(found: Sequence[Trial], dataset: Dataset | None = None) -> str:
   todo = [plan.experiments([run.config for run in together if not _ended(run)], dataset) for together in planned]
   experiments = list(itertools.chain(*todo))
   parts = found[0].parts
-  said = f"{runs} runs: {len(found)} trials, {_count(parts, 'seed')}, {_count(parts, 'target')}"
+  said = f"{_several(runs, 'run')}: {_several(len(found), 'trial')}, {_count(parts, 'seed')}, {_count(parts, 'target')}"
   said += ", with and without each source" if parts[0].left_out else ""
   if not experiments:
     return f"{said}; all are done"
@@ -215,15 +215,19 @@ def cost(found: Sequence[Trial], dataset: Dataset | None = None) -> str:
   groups = sum(len(alike(together)) for together in todo)
   steps = sum(experiment.steps for experiment in experiments)
   seconds = groups * compiling + sum(_images(experiment) for experiment in experiments) * step / lead.config.batch_size
-  return (f"{said}; {len(experiments)} to train, {steps:,} steps in {groups} groups\n"
+  return (f"{said}; {len(experiments)} to train, {steps:,} steps in {_several(groups, 'group')}\n"
           f"about {_duration(seconds)} one after the other, at {1e3 * step:.3g} ms a step of {lead.config.batch_size} "
           f"examples and {compiling:.2g} s to compile each group")
 
 
 def _count(parts: Sequence[Part], field: str) -> str:
   """How many different values a field of parts has, in words."""
-  count = len({getattr(part, field) for part in parts})
-  return f"{count} {field}{'s' * (count != 1)}"
+  return _several(len({getattr(part, field) for part in parts}), field)
+
+
+def _several(count: int, what: str) -> str:
+  """A number of things, in words."""
+  return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _ended(run: Planned) -> bool:

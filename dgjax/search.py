@@ -97,7 +97,7 @@ def distributions(config: ConfigDict, fixed: Collection[str] = ()) -> dict[str, 
       "optimizer.learning_rate": LogUniform(rate * 10**below, rate * 10**above),
       "optimizer.weight_decay": LogUniform(1e-6, 1e-2),
       "batch_size": PowerOfTwo(-halvings, 1, times=batch_size)}
-  for name, distribution in algorithms.searched(config.algorithm.name).items():
+  for name, distribution in algorithms.find(config.algorithm.name).searched.items():
     if config.algorithm[name] != 0:
       found[f"algorithm.{name}"] = distribution
   return {key: distribution for key, distribution in found.items() if key not in fixed}

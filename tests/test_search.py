@@ -50,7 +50,7 @@ def test_distributions_stay_in_their_ranges(distribution, said, shares):
 @pytest.mark.parametrize("name", algorithms.ALGORITHMS)
 def test_what_a_method_searches_is_among_its_settings(name):
   defaults = algorithms.defaults(name)
-  for key, distribution in algorithms.searched(name).items():
+  for key, distribution in algorithms.find(name).searched.items():
     assert defaults[key] == 0 or defaults[key] in distribution, key
 
 

@@ -32,20 +32,20 @@ def _search(argv: Sequence[str]) -> int:
 
   from dgjax import config, plan, search
   from dgjax import main as command
-  from dgjax.analysis.command import Parser
+  from dgjax.commands import parser
   from dgjax.errors import UserError
-  parser = Parser(prog="dgjax search", description=__doc__, epilog=EPILOG, allow_abbrev=False)
-  parser.add_argument("config", help="NAME[:ARGUMENTS] or FILE.py[:ARGUMENTS]; --config.KEY=VALUE overrides")
-  parser.add_argument("--trials", type=int, default=20, help="draws, the first of the config's own values; default: 20")
-  parser.add_argument("--seeds", type=int, default=3, help="runs of each trial and target; default: 3")
-  parser.add_argument("--seed", type=int, default=0, help="of the draws; --config.seed is the first of the runs'")
-  parser.add_argument("--workdir", type=pathlib.Path, help="folder of the search; default: runs/NAME-search")
-  parser.add_argument("--rule", choices=list(search.RULES), default="source_val", help="which trial and step are best")
-  parser.add_argument("--leave_one_out", action="store_true",
-                      help="train without each source domain in turn, too, as --rule=leave_one_out needs")
-  parser.add_argument("--dry_run", action="store_true", help="print the draws and what they would cost, and stop")
-  overrides, rest = command.split(argv)
-  options = parser.parse_args(rest)
+  words = parser("search", __doc__, EPILOG)
+  words.add_argument("config", help="NAME[:ARGUMENTS] or FILE.py[:ARGUMENTS]; --config.KEY=VALUE overrides")
+  words.add_argument("--trials", type=int, default=20, help="draws, the first of the config's own values; default: 20")
+  words.add_argument("--seeds", type=int, default=3, help="runs of each trial and target; default: 3")
+  words.add_argument("--seed", type=int, default=0, help="of the draws; --config.seed is the first of the runs'")
+  words.add_argument("--workdir", type=pathlib.Path, help="folder of the search; default: runs/NAME-search")
+  words.add_argument("--rule", choices=list(search.RULES), default="source_val", help="which trial and step are best")
+  words.add_argument("--leave_one_out", action="store_true",
+                     help="train without each source domain in turn, too, as --rule=leave_one_out needs")
+  words.add_argument("--dry_run", action="store_true", help="print the draws and what they would cost, and stop")
+  overrides, rest = config.split_arguments(argv)
+  options = words.parse_args(rest)
   for name in ("trials", "seeds"):
     if getattr(options, name) < 1:
       raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")

@@ -14,6 +14,7 @@ import numpy as np
 
 from dgjax.algorithms import Algorithm, TrainState
 from dgjax.config import FREE, flatten
+from dgjax.data.resident import free_memory
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.evaluator import Measured, Split, count
 from dgjax.experiment import Experiment, kept
@@ -23,6 +24,7 @@ from dgjax.lanes import KINDS, Lanes, States
 log = logging.getLogger("dgjax")
 
 STEPS_A_DISPATCH = 16  # on an accelerator; on a CPU, XLA's convolutions within a loop are a hundred times as slow
+FREE_SHARE = 0.5  # of the free memory, for the states of runs and for their updates
 PAYS = 4.0  # how many times as long as compiling training has to take for another program to be tried
 
 
@@ -30,7 +32,8 @@ def alike(experiments: Sequence[Experiment]) -> list[list[int]]:
   """Which of some experiments can be trained together: those that differ in seeds and swept scalars alone.
 
   Returns:
-    Groups of their numbers, in order.
+    Groups of their numbers, in order, each of as many runs as fit into memory; the others are groups of their own, for
+    later.
   """
   groups: list[list[int]] = []
   for number, experiment in enumerate(experiments):
@@ -40,7 +43,37 @@ def alike(experiments: Sequence[Experiment]) -> list[list[int]]:
         break
     else:
       groups.append([number])
-  return groups
+  parts = []
+  for group in groups:
+    most = capacity(experiments[group[0]]) if len(group) > 1 else 1
+    if most < len(group):
+      log.info("%d of %d runs fit into memory together: the others wait", most, len(group))
+    parts += [group[start:start + most] for start in range(0, len(group), most)]
+  return parts
+
+
+def capacity(experiment: Experiment) -> int:
+  """How many runs like this one fit into memory together, at least 1.
+
+  A run needs its state twice, as it is and as the best so far. On an accelerator, where runs may be computed at once,
+  each also needs what its compiled update has beside. Half of what is free is left to images and evaluation.
+  """
+  devices = list(experiment.devices.mesh.devices.flat)
+  state = experiment.state_shapes()
+  update = experiment.algorithm.phase_at(0).step(first=True)
+  each, once = 2 * _bytes(state), 0
+  if devices[0].platform != "cpu" and experiment.devices.kind == "jit":
+    program = jax.jit(update, donate_argnums=0).lower(state, experiment.batch_shapes(experiment.config.batch_size))
+    analysis = program.compile().memory_analysis()
+    each += analysis.temp_size_in_bytes if analysis else 0
+  else:
+    once = 4 * _bytes(state)  # one after the other; a guess, as is enough for small runs
+  return max(int((free_memory(devices) * FREE_SHARE - once) // each), 1)
+
+
+def _bytes(tree: Any) -> int:
+  """Size of a pytree of arrays or shapes."""
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _shape(experiment: Experiment) -> tuple[Any, ...]:

@@ -131,6 +131,17 @@ def test_a_sweep_and_seeds_are_folders_and_one_group(tmp_path):
   assert group.alike([*experiments[:2], other]) == [[0, 1], [2]]
 
 
+def test_what_does_not_fit_into_memory_waits(monkeypatch, caplog):
+  experiments = [Experiment.build(settings(f"seed={seed}")) for seed in range(5)]
+  each = 2 * sum(x.size * 4 for x in jax.tree.leaves(experiments[0].state_shapes()))  # of which the key is a trifle
+  monkeypatch.setattr(group, "free_memory", lambda devices: int((2.5 + 2) * each / group.FREE_SHARE))
+  with caplog.at_level("INFO", "dgjax"):
+    assert group.alike(experiments) == [[0, 1], [2, 3], [4]]
+  assert "2 of 5 runs fit into memory together" in caplog.text
+  monkeypatch.setattr(group, "free_memory", lambda devices: 1)
+  assert group.alike(experiments) == [[run] for run in range(5)]
+
+
 def test_swept_values_are_the_runs(tmp_path):
   results = plan.train(settings("sweep.optimizer.learning_rate=1e-3,1e-2", "grouping=vmap"), tmp_path / "together")
   lone = plan.train(settings("optimizer.learning_rate=1e-2"), tmp_path / "lone")[0]

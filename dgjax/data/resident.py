@@ -110,12 +110,7 @@ class Plan:
     A quarter of what is free may be taken: on an accelerator, of what JAX may allocate; on a CPU of the main memory,
     in which every device has a copy of its own.
     """
-    local = [device for device in devices if device.process_index == jax.process_index()]
-    if local[0].platform == "cpu":
-      return self.bytes * len(local) <= SHARE * _free_memory()
-    stats = [device.memory_stats() or {} for device in local]
-    free = min(each.get("bytes_limit", 0) - each.get("bytes_in_use", 0) for each in stats)
-    return self.bytes <= SHARE * free
+    return self.bytes <= SHARE * free_memory(devices)
 
   def build(self, sharding: jax.sharding.Sharding, threads: int, pause: Callable[[], None] = lambda: None
             ) -> tuple[Resident, Resident]:
@@ -165,8 +160,20 @@ def _size(dataset: Dataset, image_size: int) -> int:
   return int(np.prod(shape)) * dtype.itemsize
 
 
-def _free_memory() -> int:
-  """Returns how much main memory programs can still have; where the system does not say, how much there is."""
+def free_memory(devices: Sequence[jax.Device]) -> int:
+  """Returns how many bytes each of this process's devices among these can still have.
+
+  On an accelerator that is what JAX may still allocate; on a CPU its part of the main memory that programs can still
+  have or, where the system does not say, of what there is.
+  """
+  local = [device for device in devices if device.process_index == jax.process_index()]
+  if local[0].platform != "cpu":
+    stats = [device.memory_stats() or {} for device in local]
+    return min(each.get("bytes_limit", 0) - each.get("bytes_in_use", 0) for each in stats)
+  return _main_memory() // len(local)
+
+
+def _main_memory() -> int:
   try:
     lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))

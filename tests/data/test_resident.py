@@ -143,12 +143,12 @@ def test_what_fits(uneven, monkeypatch):
   assert {name: plan.bytes for name, plan in plans.items()} == sizes
   for devices in (1, 3):  # on a CPU each has a copy of its own
     for spare, fits in ((0, True), (-4, False)):
-      monkeypatch.setattr(resident, "_free_memory", lambda: 4 * devices * sizes["none"] + spare)  # noqa: B023
+      monkeypatch.setattr(resident, "_main_memory", lambda: 4 * devices * sizes["none"] + spare)  # noqa: B023
       assert plans["none"].fits([device] * devices) is fits
 
 
-def test_free_memory_is_told():
-  assert resident._free_memory() > 1 << 20
+def test_main_memory_is_told():
+  assert resident._main_memory() > 1 << 20
 
 
 def test_building_can_be_stopped(uneven, here):

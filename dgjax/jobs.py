@@ -1,4 +1,4 @@
-"""A queue of commands on this machine: so many at once, each on its share of the cores, with their progress in lines."""
+"""A queue of commands on this machine: so many at once, each on its share of the cores; progress is told in lines."""
 
 import ctypes
 import glob

@@ -8,7 +8,8 @@ With --workdir the arguments are configs, which are trained: every config under 
 and targets of a config together. A config may have arguments, as in `configs/rcl_mnist_mp.py:m=inf`; rows come in the
 order given, and configs of one method have a row each. What follows `--` goes to every run; keys of a sweep
 (--config.sweep.KEY=V1,V2) have a row for each value. Runs are in WORKDIR/CONFIG/TARGET/seed=K, without `seed=K` where
-there is one seed. What a process prints goes to WORKDIR/CONFIG/output.txt, a line for each finished run to the terminal.
+there is one seed. What a process prints goes to WORKDIR/CONFIG/output.txt; the terminal gets a line for each run that
+ends.
 
 --jobs processes run at once, each on its share of the cores, or on a GPU of its own. On a CPU the number of cores
 decides the last digits of a run, and so its scatter: for the same numbers, give the same --jobs on the same cores, or
@@ -39,7 +40,8 @@ from dgjax.preemption import PREEMPTED
 SWEEP = "--config.sweep."
 
 
-def plan(configs: Sequence[str], seeds: int, workdir: pathlib.Path, rest: Sequence[str], each: bool = False) -> list[Job]:
+def plan(configs: Sequence[str], seeds: int, workdir: pathlib.Path, rest: Sequence[str],
+         each: bool = False) -> list[Job]:
   """The commands of a table.
 
   Args:
@@ -79,13 +81,12 @@ def check_places(folder: pathlib.Path, seeds: int) -> None:
     UserError: such a run is there.
   """
   for path in sorted(folder.rglob("config.json")):
-    own = path.parent.relative_to(folder).parts
-    if own[-1:] != () and own[-1].startswith("seed=") and seeds > 1:
-      continue
-    if any(part.startswith("seed=") for part in own) or seeds > 1:
+    parts = path.parent.relative_to(folder).parts
+    of_seeds = [part.startswith("seed=") for part in parts]
+    if any(of_seeds[:-1]) or any(of_seeds) != (seeds > 1):
       place = "TARGET/seed=K" if seeds > 1 else "TARGET"
-      raise UserError(f"{path.parent} holds a run that --seeds={seeds} would make again in {folder / place}: move it there, "
-                      f"give another --seeds or another --workdir, or print the table of what is there without --workdir")
+      raise UserError(f"{path.parent} holds a run that --seeds={seeds} would make again in {folder / place}: move it, "
+                      "or use another --workdir; without --workdir the table of what is there is printed")
 
 
 def train(options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -145,7 +146,10 @@ def main(argv: Sequence[str], prog: str = "dgjax table") -> int:
       return train(options, rest)
     if options.seeds != 1 or options.jobs != 1 or options.print or rest:
       raise UserError("--workdir is missing: it says where to train; without it, folders of runs are printed")
-    tables.show([pathlib.Path(place).expanduser() for place in options.places], options)
+    folders = [pathlib.Path(place).expanduser() for place in options.places]
+    if absent := [folder for folder in folders if not folder.is_dir()]:
+      raise UserError(f"no folder {absent[0]}: --workdir=DIR trains configs, without it folders of runs are printed")
+    tables.show(folders, options)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

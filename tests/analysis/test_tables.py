@@ -74,8 +74,8 @@ def test_cells_are_means_and_standard_errors_over_seeds(runs):
   scores = (70.0, 72.0, 77.0)
   assert dmg.cells["sketch"].mean == pytest.approx(statistics.mean(scores))
   assert dmg.cells["sketch"].error == pytest.approx(statistics.stdev(scores) / math.sqrt(3))
-  assert dmg.cells["cartoon"].mean is None and dmg.mean == (None, None) and dmg.seeds == "0-3"
-  assert aggregate.mean == (pytest.approx(61.5), None) and aggregate.seeds == "1"
+  assert dmg.cells["cartoon"].mean is None and dmg.mean == (None, None) and table.seeds_of(dmg) == "0-3 of 3"
+  assert aggregate.mean == (pytest.approx(61.5), None) and table.seeds_of(aggregate) == "1 of 3"
   assert aggregate.cells["photo"].error is None
 
 
@@ -94,15 +94,15 @@ def test_the_mean_over_targets_has_the_error_of_the_means_per_seed(tmp_path):
 def test_text_is_aligned_and_says_what_it_is(runs, capsys):
   status, out, err = printed(capsys, runs, "--paper=dmg:table2")
   assert status == 0
-  title, rule, header, *rows, source = out.splitlines()
+  title, rule, header, *rows, legend, source = out.splitlines()
   assert title == "pacs: accuracy (%) on the target, mean ± standard error over seeds"
   assert rule.startswith("step chosen by source_val: highest mean accuracy on the source domains' validation splits")
   assert header.split() == ["method", "seeds", *(x for target in PACS for x in (target, "paper")), "mean", "paper"]
-  assert len({len(line) for line in (header, *rows)}) == 1
-  assert " ".join(rows[0].split()) == "aggregate 1 60.00 72.61 61.00 78.46 62.00 93.17 63.00 65.20 61.50 77.36"
-  assert "73.00 ± 2.08  75.21" in rows[1] and rows[1].count("missing") == 3 and rows[1].endswith("missing  81.46")
+  assert len({len(line) for line in (header, *rows)}) == 1 and legend.startswith("* best of its column, ~ within")
+  assert " ".join(rows[0].split()) == "aggregate 1 of 3 60.00 72.61 61.00 78.46 62.00 93.17 63.00 65.20 61.50 77.36"
+  assert "73.00 ± 2.08 *  75.21" in rows[1] and rows[1].count("missing") == 3 and rows[1].endswith("missing  81.46")
   assert source.startswith("paper: dmg, Table 2: out-of-domain accuracy (%) on PACS")
-  assert err == f"note: {runs / 'dmg_0' / 'cartoon'} is not finished\n"
+  assert err == f"note: {runs / 'dmg_0' / 'cartoon'} is not finished, before its first step\n"
 
 
 def test_rules_choose_other_numbers(runs, capsys):
@@ -129,7 +129,7 @@ def test_other_formats(runs):
   markdown = rendering.render(table, "markdown").split("\n\n")[1].splitlines()
   assert {line.count("|") for line in markdown} == {13} and markdown[1].startswith("| --- | ---: |")
   latex = rendering.render(table, "latex")
-  assert r"art\_painting" in latex and r"73.00 $\pm$ 2.08 & 75.21" in latex
+  assert r"art\_painting" in latex and r"\textbf{73.00 $\pm$ 2.08} & 75.21" in latex
   assert latex.count("&") == 3 * 11 and r"\begin{tabular}{lrrrrrrrrrrr}" in latex
   header, aggregate, dmg = csv.reader(io.StringIO(rendering.render(table, "csv")))
   row = dict(zip(header, dmg, strict=True))
@@ -164,7 +164,7 @@ def test_data_sets_get_tables_of_their_own(tmp_path):
 
 def test_modes_are_rows(runs, capsys):
   _, out, _ = printed(capsys, runs, "--modes=all")
-  labels = [line.split("  ")[0] for line in out.splitlines()[3:]]
+  labels = [line.split("  ")[0] for line in out.splitlines()[3:6]]
   assert labels == ["aggregate (default)", "dmg (pred_ens)", "dmg (mask_ens)"]
   _, out, _ = printed(capsys, runs, "--modes=mask_ens")
   assert "72.00 ± 2.08" in out and "aggregate" not in out
@@ -314,6 +314,70 @@ def test_accuracy_on_a_source_is_the_mean_over_the_runs_that_trained_on_it(tmp_p
     assert message in capsys.readouterr().err
 
 
+def evaluations(folder, *lines):
+  """Writes evaluations, (step, source validation, target validation, pred_ens and mask_ens on the target)."""
+  records = [{"step": step, "val/photo/accuracy": val, "val/art_painting/accuracy": val, "val/cartoon/accuracy": val,
+              "test/sketch/accuracy": pred, "target_val/sketch/accuracy/pred_ens": target_val,
+              "target_val/sketch/accuracy/mask_ens": 1 - target_val, "test/sketch/accuracy/pred_ens": pred,
+              "test/sketch/accuracy/mask_ens": mask, "val/photo/accuracy/known": val, "test/sketch/accuracy/member/0": 0}
+             for step, val, target_val, pred, mask in lines]
+  (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_rules_and_ways_are_applied_to_the_record(tmp_path):
+  """No other numbers of a run than those of its report are in its results."""
+  write(tmp_path / "a")
+  evaluations(tmp_path / "a", (5, 0.5, 0.9, 0.61, 0.55), (8, 0.6, 0.3, 0.62, 0.71), (10, 0.4, 0.5, 0.66, 0.50))
+
+  def number(selection, *modes):
+    return [row.cells["sketch"].mean for row in build(tmp_path, selection=selection, modes=modes or None)[0].rows]
+
+  assert number("target_val") == [pytest.approx(61)]
+  assert number("target_val", "mask_ens") == [pytest.approx(71)]  # its own validation accuracy is highest at step 8
+  assert number("target_oracle", "pred_ens", "mask_ens") == [pytest.approx(66), pytest.approx(71)]
+  assert number("last", "mask_ens") == [pytest.approx(50)]
+  assert number("source_val", "mask_ens") == [pytest.approx(69)]  # what the report has
+  assert number("last", "known") == []  # it does not predict for an unseen domain
+
+
+def test_the_best_of_a_column_and_ties_within_the_error_are_marked(tmp_path):
+  for name, accuracies in (("dmg", (0.70, 0.80)), ("aggregate", (0.66, 0.76)), ("mldg", (0.50, 0.51))):
+    for seed, accuracy in enumerate(accuracies):
+      write(tmp_path / f"{name}{seed}", name, seed=seed, accuracy=accuracy)
+  (table,) = build(tmp_path)
+  assert table.standings("sketch") == ["tie", "best", ""]
+  markdown = rendering.render(table, "markdown")
+  assert "| _71.00 ± 5.00_ |" in markdown and "| **75.00 ± 5.00** |" in markdown and "| 50.50 ± 0.50 |" in markdown
+  lines = rendering.render(table).splitlines()[2:6]
+  assert [line[-2:] for line in lines[1:]] == [" ~", " *", ".50"[-2:]]
+  write(tmp_path / "lone", "rcl", dataset="other", domains=("a", "sketch"))
+  assert "best" not in rendering.render(build(tmp_path)[0])  # nothing to compare it with
+
+
+def test_fewer_seeds_than_others_are_said_in_the_cell(tmp_path):
+  for seed in range(3):
+    write(tmp_path / f"p{seed}", target="photo", seed=seed)
+    if seed:
+      write(tmp_path / f"s{seed}", target="sketch", seed=seed)
+  (tmp_path / "s0").mkdir()
+  config = json.loads((tmp_path / "s1" / "config.json").read_text()) | {"seed": 0}
+  (tmp_path / "s0" / "config.json").write_text(json.dumps(config))
+  (tmp_path / "s0" / "failure.json").write_text('{"step": 7, "reason": "train/loss is nan"}')
+  (table,) = results.build(*results.read_runs(tmp_path))
+  assert rendering.grid(table)[1] == ["dmg", "2-3 of 3", "70.00 ± 0.00", "70.00 ± 0.00 (2 of 3 seeds)", "70.00"]
+  assert table.rows[0].cells["sketch"].missing == {0: "failed at step 7: train/loss is nan"}
+  assert table.rows[0].cells["photo"].missing == {}
+
+
+def test_rows_come_in_the_order_given(tmp_path):
+  for name in ("aggregate", "dmg", "mldg"):
+    write(tmp_path / name, name)
+    results_file = tmp_path / name / "results.json"
+    results_file.write_text(results_file.read_text().replace("dgjax.main", f"dgjax.main --config=configs/digits.py:{name}"))
+  (table,) = build(tmp_path, order=["digits:mldg", "digits:aggregate"])
+  assert [row.label for row in table.rows] == ["mldg", "aggregate", "dmg"]
+
+
 def differ(folder):
   write(folder / "a", seed=0, algorithm__overlap_weight=0.1)
   write(folder / "b", seed=1, algorithm__overlap_weight=1.0)
@@ -361,7 +425,8 @@ def one(folder):
     (one, ["--format=html"], "no format 'html'"),
     (one, ["--group-by=algorithm.overlap"], "no run has the config key 'algorithm.overlap'"),
     (one, ["--modes=mask_end"], "no run was scored in mode 'mask_end' (did you mean 'mask_ens'?)"),
-    (one, ["--modes=all", "--selection=last"], "in full at the step of source_val alone: --selection=source_val"),
+    (one, ["--modes=all", "--selection=last"], "has no accuracies of pred_ens at every evaluation: --selection=source_v"),
+    (one, ["--selection=target_val"], "has no accuracies of pred_ens at every evaluation"),
     (one, ["--in-domain"], "keeps no test split of it apart from training"),
     (one, ["--paper=dmg:table9"], "dmg has no table 'table9' (known: 1, 2"),
     (one, ["--paper=wemnet:4"], "table 4 of wemnet has no column for an unseen domain"),

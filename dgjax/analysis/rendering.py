@@ -28,17 +28,18 @@ def number(value: float | None, error: float | None = None, missing: str = MISSI
 
 
 def remarks_on(table: Results, row: Row, name: str) -> tuple[str, ...]:
-  """What a cell has to say beside its number; "2 of 3 seeds" where the row's cells differ in that.
+  """What a cell has to say beside its number; how many seeds where the row's cells differ in that.
 
   Args:
     table: what `build` returned.
     row: one of its rows.
     name: of the column; the table's `mean_label` for the mean.
   """
+  differ = len(row.counts) > 1
   if name == table.mean_label:
-    return row.remarks
+    return (*row.remarks, *([f"{table.seeds_of(row)} seeds"] if differ else []))
   cell = row.cells[name]
-  fewer = len(row.counts) > 1 and len(cell.scores) < len(table.seeds)
+  fewer = differ and len(cell.scores) < len(table.seeds)
   return (*cell.remarks, *([f"{len(cell.scores)} of {len(table.seeds)} seeds"] if fewer else []))
 
 

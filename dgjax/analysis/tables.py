@@ -22,22 +22,30 @@ from dgjax.evaluation.selection import OFFLINE
 from dgjax.reference import Table, find_table
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds the options that say what of the runs is shown and how."""
+def add_choices(parser: argparse.ArgumentParser) -> None:
+  """Adds the options that say what of the runs is shown."""
   parser.add_argument("--selection", default="", help=f"which step counts: {', '.join(OFFLINE)}; default: what runs "
                                                       "report, or source_val where they differ")
-  parser.add_argument("--format", default="text", help=", ".join(FORMATS))
   parser.add_argument("--paper", default="", help="published numbers beside ours, such as dmg:table2")
   parser.add_argument("--group-by", default="", metavar="KEY,...",
                       help="config keys with a row for every value; config: a row for every file and its arguments")
   parser.add_argument("--modes", default=None, metavar="MODE,...",
                       help="ways of predicting that get rows of their own, such as pred_ens,mask_ens; all: every one")
   parser.add_argument("--in-domain", action="store_true", help="accuracy on the sources' test splits")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options that say what of the runs is printed and how."""
+  add_choices(parser)
+  parser.add_argument("--format", default="text", help=", ".join(FORMATS))
   parser.add_argument("--commands", action="store_true", help="also print the command of every run")
 
 
 def check(options: argparse.Namespace) -> Table | None:
   """Checks what can be before there are runs.
+
+  Args:
+    options: what `add_choices` or `add_arguments` asked for.
 
   Returns:
     The published table that is asked for.
@@ -45,10 +53,11 @@ def check(options: argparse.Namespace) -> Table | None:
   Raises:
     UserError: an unknown name, or options that do not go together.
   """
-  for what, name, known in (("selection rule", options.selection, ("", *OFFLINE)), ("format", options.format, FORMATS)):
+  form = getattr(options, "format", "text")
+  for what, name, known in (("selection rule", options.selection, ("", *OFFLINE)), ("format", form, FORMATS)):
     if name not in known:
       raise UserError(f"no {what} {name!r}{nearest(name, filter(None, known))}")
-  if options.format == "csv" and options.commands:
+  if form == "csv" and options.commands:
     raise UserError("--commands does not go with --format=csv: use another format")
   return find_table(*options.paper.partition(":")[::2]) if options.paper else None
 

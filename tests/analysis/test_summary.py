@@ -13,7 +13,8 @@ WORK = pathlib.Path("runs/dmg_pacs")
 def run(target, accuracy, masks=None, seed=3, weight=0.1):
   entry = {"step": 10, "target_accuracy": accuracy, "source_accuracy": 0.9}
   results = {"method": "dmg", "dataset": "pacs", "seed": seed, "target": target,
-             "config": {"seed": seed, "target": target, "algorithm": {"overlap_weight": weight}}, "selection": {"source_val": entry, "last": entry, "target_oracle": entry}}
+             "config": {"seed": seed, "target": target, "algorithm": {"overlap_weight": weight}},
+             "selection": {"source_val": entry, "last": entry, "target_oracle": entry}}
   if masks is not None:
     results["overlap"] = overlap_report({"fc": masks}, DOMAINS[:len(masks)])
     results["mask_matrix"] = {"masks": [*DOMAINS, "combined"], "domains": [*DOMAINS, target], "split": "val",
@@ -31,9 +32,9 @@ MASKS = np.array([[0.9, 0.9, 0.1, 0.1], [0.9, 0.1, 0.1, 0.1]])
 
 
 def test_several_seeds_and_values_of_a_sweep_are_one_table_with_standard_errors():
-  text = summary([run(target, accuracy + seed / 10 + weight, MASKS, seed, weight)
-                  for target, accuracy in (("sketch", 0.2), ("photo", 0.4)) for weight in (0.0, 0.1) for seed in (0, 1)],
-                 WORK)
+  runs = [run(target, accuracy + seed / 10 + weight, MASKS, seed, weight)
+          for target, accuracy in (("sketch", 0.2), ("photo", 0.4)) for weight in (0.0, 0.1) for seed in (0, 1)]
+  text = summary(runs, WORK)
   title, header, *rows = text.splitlines()
   assert title == "dmg on pacs, seeds 0, 1: mean ± standard error of the accuracy (%) on the target, by rule"
   assert header.split()[:3] == ["target", "algorithm.overlap_weight", "source_val"]

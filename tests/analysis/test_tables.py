@@ -5,43 +5,13 @@ import math
 import statistics
 
 import pytest
+from run_folders import PACS, evaluations, write
 
 from dgjax import reference
 from dgjax.analysis import rendering, results, sources, tables
 from dgjax.errors import UserError
 
-PACS = ("art_painting", "cartoon", "photo", "sketch")
 DOMAINNET = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
-
-
-def write(folder, method="dmg", target="sketch", seed=0, accuracy=0.7, dataset="pacs", domains=PACS, source_test=False,
-          **config):
-  """A run's folder as training leaves it."""
-  sources = [domain for domain in domains if domain != target]
-  nested = {"seed": seed, "target": target, "algorithm": {"name": method, "prediction": "default"},
-            "optimizer": {"name": "adam"}, "model": {"name": "resnet18", "weights": "published"}, "epochs": 50,
-            "data": {"name": dataset, "image_size": 224, "dir": str(folder)}}
-  for key, value in config.items():
-    *sections, name = key.split("__")
-    place = nested
-    for section in sections:
-      place = place.setdefault(section, {})
-    place[name] = value
-  scores = {target: accuracy, **({source: 0.5 for source in sources} if source_test else {})}
-  modes, by_class = {"default": scores}, {"default": {target: accuracy / 2}}
-  if method == "dmg":
-    modes = {"pred_ens": scores, "mask_ens": {k: v - 0.01 for k, v in scores.items()},
-             "known": {k: v + 0.04 for k, v in scores.items() if k != target}}
-    nested["algorithm"]["prediction"] = "pred_ens"
-  selection = {rule: {"step": 10, "target_accuracy": accuracy + extra, "source_accuracy": 0.9}
-               for rule, extra in (("source_val", 0.0), ("last", -0.1), ("target_oracle", 0.1))}
-  results = {"config": nested, "method": method, "dataset": dataset, "sources": sources, "target": target, "seed": seed,
-             "step": 10, "selection": selection, "report": {"rule": "source_val", "step": 10}, "accuracy": modes,
-             "class_accuracy": by_class,
-             "command": f"python -m dgjax.main --config.target={target} --config.seed={seed}"}
-  folder.mkdir(parents=True)
-  (folder / "config.json").write_text(json.dumps(nested))
-  (folder / "results.json").write_text(json.dumps(results))
 
 
 @pytest.fixture
@@ -314,16 +284,6 @@ def test_accuracy_on_a_source_is_the_mean_over_the_runs_that_trained_on_it(tmp_p
     assert message in capsys.readouterr().err
 
 
-def evaluations(folder, *lines):
-  """Writes evaluations, (step, source validation, target validation, pred_ens and mask_ens on the target)."""
-  records = [{"step": step, "val/photo/accuracy": val, "val/art_painting/accuracy": val, "val/cartoon/accuracy": val,
-              "test/sketch/accuracy": pred, "target_val/sketch/accuracy/pred_ens": target_val,
-              "target_val/sketch/accuracy/mask_ens": 1 - target_val, "test/sketch/accuracy/pred_ens": pred,
-              "test/sketch/accuracy/mask_ens": mask, "val/photo/accuracy/known": val, "test/sketch/accuracy/member/0": 0}
-             for step, val, target_val, pred, mask in lines]
-  (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
 def test_rules_and_ways_are_applied_to_the_record(tmp_path):
   """No other numbers of a run than those of its report are in its results."""
   write(tmp_path / "a")
@@ -364,7 +324,8 @@ def test_fewer_seeds_than_others_are_said_in_the_cell(tmp_path):
   (tmp_path / "s0" / "config.json").write_text(json.dumps(config))
   (tmp_path / "s0" / "failure.json").write_text('{"step": 7, "reason": "train/loss is nan"}')
   (table,) = results.build(*results.read_runs(tmp_path))
-  assert rendering.grid(table)[1] == ["dmg", "2-3 of 3", "70.00 ± 0.00", "70.00 ± 0.00 (2 of 3 seeds)", "70.00"]
+  assert rendering.grid(table)[1] == ["dmg", "2-3 of 3", "70.00 ± 0.00", "70.00 ± 0.00 (2 of 3 seeds)",
+                                     "70.00 (2-3 of 3 seeds)"]
   assert table.rows[0].cells["sketch"].missing == {0: "failed at step 7: train/loss is nan"}
   assert table.rows[0].cells["photo"].missing == {}
 
@@ -372,8 +333,8 @@ def test_fewer_seeds_than_others_are_said_in_the_cell(tmp_path):
 def test_rows_come_in_the_order_given(tmp_path):
   for name in ("aggregate", "dmg", "mldg"):
     write(tmp_path / name, name)
-    results_file = tmp_path / name / "results.json"
-    results_file.write_text(results_file.read_text().replace("dgjax.main", f"dgjax.main --config=configs/digits.py:{name}"))
+    file = tmp_path / name / "results.json"
+    file.write_text(file.read_text().replace("dgjax.main", f"dgjax.main --config=configs/digits.py:{name}"))
   (table,) = build(tmp_path, order=["digits:mldg", "digits:aggregate"])
   assert [row.label for row in table.rows] == ["mldg", "aggregate", "dmg"]
 
@@ -425,7 +386,7 @@ def one(folder):
     (one, ["--format=html"], "no format 'html'"),
     (one, ["--group-by=algorithm.overlap"], "no run has the config key 'algorithm.overlap'"),
     (one, ["--modes=mask_end"], "no run was scored in mode 'mask_end' (did you mean 'mask_ens'?)"),
-    (one, ["--modes=all", "--selection=last"], "has no accuracies of pred_ens at every evaluation: --selection=source_v"),
+    (one, ["--modes=all", "--selection=last"], "no accuracies of pred_ens at every evaluation: --selection=source_val"),
     (one, ["--selection=target_val"], "has no accuracies of pred_ens at every evaluation"),
     (one, ["--in-domain"], "keeps no test split of it apart from training"),
     (one, ["--paper=dmg:table9"], "dmg has no table 'table9' (known: 1, 2"),

@@ -12,7 +12,6 @@ import numpy as np
 import dgjax
 from dgjax import runs as opened
 from dgjax.algorithms import ALGORITHMS
-from dgjax.algorithms.crossgrad import InputGradient
 from dgjax.algorithms.overlap import ALL
 from dgjax.analysis import figures, page, samples, tables
 from dgjax.analysis.rendering import FORMATS, MISSING, number, remarks_on, render
@@ -24,7 +23,7 @@ from dgjax.reference import PAPERS, Table
 POINTS = 200  # of a loss curve
 MADE_BY = ("versions", "platform", "backend", "threads", "devices", "processes")  # of `results.json`: what computed it
 
-MOVE = tuple(name for name, (method, _) in ALGORITHMS.items() if issubclass(method, InputGradient))
+CHANGE = tuple(name for name, (method, _) in ALGORITHMS.items() if issubclass(method, samples.CHANGE))
 
 
 def report(folders: Sequence[pathlib.Path], options: argparse.Namespace) -> str:
@@ -262,23 +261,23 @@ def mask_figures(row: Row) -> Iterator[str]:
 
 
 def image_figures(table: Results) -> Iterator[str]:
-  """Images of the domains, where a run's data and state are at hand; of methods that move images, also moved ones."""
+  """Images of the domains, where a run's data and state are at hand; as methods change them, too, where these do."""
   shown: set[str] = set()
   for row in table.rows:
     run = next((run for run in row.runs if (run.folder / "checkpoints").is_dir() and "data" in run.results), None)
     method = row.runs[0].get("method") if row.runs else ""
-    if run is None or method in shown or (shown and method not in MOVE):
+    if run is None or method in shown or (shown and method not in CHANGE):
       continue
     shown.add(method)
     try:
       loaded = opened.load(run.folder)
-      moves = method in MOVE and not loaded.dataset.groups
-      drawn = figures.image_rows(samples.rows(loaded, move=moves), loaded.classes[:samples.COLUMNS])
+      change = method in CHANGE and not loaded.dataset.groups
+      drawn = figures.image_rows(samples.rows(loaded, change=change), loaded.classes[:samples.COLUMNS])
     except UserError as error:
       yield f'<p class="quiet">No images of {page.escape(f"{row.label}: {error}")}.</p>'
       continue
     yield page.figure(drawn, f"{row.label}: one training image of each class by domain"
-                      + (", and as the method moves it" if moves else ""), "png", broad=True)
+                      + (", and as the method changes it" if change else ""), "png", broad=True)
 
 
 def origin(row: Row, name: str) -> Iterator[str]:

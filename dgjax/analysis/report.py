@@ -40,8 +40,11 @@ def report(folders: Sequence[pathlib.Path], options: argparse.Namespace) -> str:
   Raises:
     UserError: no finished run, or runs that do not make a table.
   """
-  tables.check(options)
+  paper = tables.check(options)
   runs, unfinished = tables.read(folders)
+  if paper and not any(_covered(paper, run) for run in runs):
+    raise UserError(f"--paper={options.paper} is about {', '.join(paper.domains.values()) or 'no unseen domain'}; the "
+                    f"runs' targets are {', '.join(sorted({run.column for run in runs}))}")
   parts = ["<h1>dgjax: results</h1>",
            f'<p class="quiet">{len(runs)} finished runs, {len(unfinished)} unfinished, of '
            f'{page.escape(", ".join(map(str, folders)))}. Written by dgjax {dgjax.__version__}.</p>']
@@ -58,7 +61,11 @@ def section(runs: Sequence[Finished], unfinished: Sequence[Unfinished], options:
   """The part of the page on one data set."""
   chosen = argparse.Namespace(**vars(options))
   chosen.group_by = options.group_by or ",".join(rows_by(runs))
-  chosen.paper = options.paper or closest_paper(runs)
+  paper = tables.check(options)
+  if paper is None:
+    chosen.paper = closest_paper(runs)
+  elif not any(_covered(paper, run) for run in runs):
+    chosen.paper = ""  # it is about another data set of the page
   (table,) = tables.tables(runs, unfinished, chosen)
   plain = table
   if options.modes is not None or options.in_domain:  # figures are of each run once, in the way that it reports
@@ -105,14 +112,15 @@ def rows_by(runs: Sequence[Finished]) -> list[str]:
 
 def closest_paper(runs: Sequence[Finished]) -> str:
   """The published table that is about most of the runs, as `--paper` names it; "" if none is."""
-  def count(table: Table) -> int:
-    return sum(bool(table.column_of(run.get("target") if table.single_source else run.column)
-                    and run.published(table, "")) for run in runs)
-
-  counts = {f"{paper}:{number}": count(table) for paper, module in PAPERS.items()
-            for number, table in module.TABLES.items() if table.domains}
+  counts = {f"{paper}:{number}": sum(_covered(table, run) and run.published(table, "") is not None for run in runs)
+            for paper, module in PAPERS.items() for number, table in module.TABLES.items()}
   best = max(counts, key=lambda name: counts[name])
   return best if counts[best] else ""
+
+
+def _covered(table: Table, run: Finished) -> bool:
+  """Whether a published table has a column of a run's target."""
+  return table.column_of(run.get("target") if table.single_source else run.column) is not None
 
 
 def html_table(table: Results) -> str:
@@ -290,5 +298,6 @@ def origin(row: Row, name: str) -> Iterator[str]:
   environment = {key: first.results[key] for key in MADE_BY if key in first.results}
   yield page.details(f"{row.label}, {name}: {len(runs)} run{'s' * (len(runs) > 1)}",
                      page.preformatted(commands),
-                     page.details(f"Config of seed {first.get('seed')}", page.preformatted(json.dumps(first.get("config"), indent=2))),
+                     page.details(f"Config of seed {first.get('seed')}",
+                                  page.preformatted(json.dumps(first.get("config"), indent=2))),
                      page.details("Versions and machine", page.preformatted(json.dumps(environment, indent=2))))

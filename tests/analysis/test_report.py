@@ -138,10 +138,19 @@ def test_a_series_is_of_the_steps_that_all_seeds_have():
 
 def test_mistakes_are_told_before_anything_is_written(tmp_path, capsys):
   write(tmp_path / "a")
-  for arguments, message in ((["--selection=oracle"], "no selection rule 'oracle'"), ([], "no folder")):
+  for arguments, message in ((["--selection=oracle"], "no selection rule 'oracle'"), ([], "no folder"),
+                             (["--paper=rcl:2"], "--paper=rcl:2 is about grey; the runs' targets are sketch")):
     folder = tmp_path if arguments else tmp_path / "absent"
     assert main(["report", str(folder), f"--out={tmp_path / 'r.html'}", *arguments]) == 1
     assert message in capsys.readouterr().err and not (tmp_path / "r.html").exists()
+
+
+def test_a_published_table_stands_beside_its_own_data_set_alone(tmp_path, capsys):
+  write(tmp_path / "pacs")
+  write(tmp_path / "digits", dataset="digits", target="noisy", domains=("clean", "noisy"))
+  assert main(["report", str(tmp_path), f"--out={tmp_path / 'r.html'}", "--paper=dmg:6"]) == 0
+  digits, pacs = Reader((tmp_path / "r.html").read_text()).tables
+  assert "paper" not in str(digits) and "paper 75.21" in str(pacs)
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium: apt-get install chromium")

@@ -228,8 +228,25 @@ def sweep_figures(table: Results, keys: Sequence[str]) -> Iterator[str]:
       accuracy = {name: {value: list(row.cells[name].scores.values()) for value, row in rows.items()}
                   for name in table.columns}
       yield page.figure(figures.sweep(accuracy, key, "accuracy on the target (%)"), f"{label}: accuracy against {key}")
+      if sources := source_accuracies(rows, table.selection):
+        yield page.figure(figures.sweep(sources, key, "source validation accuracy (%)"),
+                          f"{label}: source validation accuracy against {key}")
       for what, series in overlaps(rows).items():
         yield page.figure(figures.sweep(series, key, "IoU of thresholded masks"), f"{label}: {what} against {key}")
+
+
+def source_accuracies(rows: Mapping[float, Row], selection: str) -> dict[str, dict[float, list[float]]]:
+  """Source validation accuracy of rows that differ in one setting's value, at the steps that a rule chose.
+
+  Returns:
+    Target -> value -> percent for each run; empty for a rule that runs do not apply themselves.
+  """
+  found: dict[str, dict[float, list[float]]] = {}
+  for value, row in rows.items():
+    for run in row.runs:
+      if chosen := run.results["selection"].get(selection):
+        found.setdefault(run.column, {}).setdefault(value, []).append(100 * chosen["source_accuracy"])
+  return found
 
 
 def overlaps(rows: Mapping[float, Row]) -> dict[str, dict[str, dict[float, list[float]]]]:

@@ -114,6 +114,7 @@ def test_figures_and_what_made_the_numbers_are_in_the_page_itself(page):
   captions = set(found.captions)
   assert {"photo: accuracy on the target", "sketch: loss in training", "photo: source validation accuracy",
           "dmg: accuracy against algorithm.overlap_weight",
+          "dmg: source validation accuracy against algorithm.overlap_weight",
           "dmg: overlap of masks (IoU) by layer against algorithm.overlap_weight",
           "sketch unseen, mean over 2 seeds: accuracy under each mask or head",
           "sketch unseen, mean over 2 seeds: overlap of masks by pair of domains and layer"} <= captions

@@ -328,6 +328,20 @@ def test_fewer_seeds_than_others_are_said_in_the_cell(tmp_path):
                                      "70.00 (2-3 of 3 seeds)"]
   assert table.rows[0].cells["sketch"].missing == {0: "failed at step 7: train/loss is nan"}
   assert table.rows[0].cells["photo"].missing == {}
+  for file in tmp_path.glob("*/results.json"):
+    file.write_text(file.read_text().replace("dgjax.main", "dgjax.main --config=configs/dmg_pacs.py"))
+  (table,) = results.build(*results.read_runs(tmp_path), group_by=["config"])  # the failed run does not tell its file
+  assert [(row.label, table.seeds_of(row)) for row in table.rows] == [("dmg_pacs", "2-3 of 3")]
+
+
+def test_a_row_without_a_finished_run_is_missing(tmp_path):
+  write(tmp_path / "a", "aggregate")
+  write(tmp_path / "b", "dmg")
+  (tmp_path / "b" / "results.json").unlink()
+  (tmp_path / "b" / "metrics.jsonl").write_text('{"step": 20, "train/loss": 1.0}')
+  (table,) = results.build(*results.read_runs(tmp_path))
+  assert rendering.grid(table)[1:] == [["aggregate", "1", "70.00"], ["dmg", "0 of 1", "missing"]]
+  assert table.rows[1].cells["sketch"].missing == {0: "is not finished, at step 20"}
 
 
 def test_rows_come_in_the_order_given(tmp_path):

@@ -87,7 +87,6 @@ def _members(run: Finished) -> list[str]:
 
 def _files(count: int, workdir: pathlib.Path) -> str:
   """Where the results and figures of a command's runs are."""
-  if count == 1:
-    return f"results: {workdir / 'results.json'}; figures: {workdir / 'figures'}"
-  return (f"results and figures of each run: results.json and figures/ in its folder below {workdir}\n"
-          f"all in one page: dgjax report {workdir} --out=report.html")
+  several = f", in a folder for each of {count} runs" if count > 1 else ""
+  return (f"{workdir}{several}: results.json, figures/*.png and *.pdf, log.txt"
+          + (f"\nall in one page: dgjax report {workdir} --out=report.html" if several else ""))

@@ -46,9 +46,9 @@ def test_several_seeds_and_values_of_a_sweep_are_one_table_with_standard_errors(
 
 def test_summary_says_where_the_files_are():
   assert summary([run("sketch", 0.5)], WORK).splitlines()[-1] == (
-      "results: runs/dmg_pacs/results.json; figures: runs/dmg_pacs/figures")
+      "runs/dmg_pacs: results.json, figures/*.png and *.pdf, log.txt")
   several = summary([run("sketch", 0.5), run("photo", 0.5)], WORK)
-  assert "results.json and figures/ in its folder below runs/dmg_pacs" in several
+  assert "runs/dmg_pacs, in a folder for each of 2 runs: results.json, figures/*.png and *.pdf, log.txt" in several
   assert several.endswith("dgjax report runs/dmg_pacs --out=report.html")
 
 

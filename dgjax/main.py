@@ -122,8 +122,7 @@ def main(argv: list[str]) -> None:
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings)).expanduser()
   finished = plan.train(settings, workdir, command=plan.command_line(path, overrides))
   if jax.process_index() == 0:
-    several = f", in a folder for each of {len(finished)} runs" if len(finished) > 1 else ""
-    print(f"{summary(finished)}\n\n{workdir.absolute()}{several}: results.json, figures/*.png and *.pdf, log.txt")
+    print(summary(finished, workdir.absolute()))
 
 
 def console() -> None:

@@ -12,7 +12,6 @@ them at once. When one fails, the others are ended. The exit status is that of t
 
 import argparse
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -24,7 +23,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import BinaryIO
 
-PREEMPTED = 75
+from dgjax.jobs import die_with_parent
+from dgjax.preemption import PREEMPTED
+
 # How long, in seconds, the other processes may go on after one saved and stopped, or failed.
 GRACE_AFTER_SAVING = 120.0
 GRACE_AFTER_FAILURE = 10.0
@@ -87,11 +88,6 @@ class Group:
     for process in self._processes:
       if process.poll() is None:
         process.send_signal(number)
-
-
-def die_with_parent() -> None:
-  """Asks Linux to end the calling process when the one that started it is gone (PR_SET_PDEATHSIG)."""
-  ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _copy(index: int, source: BinaryIO, sink: BinaryIO) -> None:

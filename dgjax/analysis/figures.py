@@ -1,8 +1,9 @@
 """Figures of a run: training curves, masks, their overlap, accuracy under each, images in the plane and as they are."""
 
 import itertools
+import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -261,7 +262,7 @@ def points_in_plane(panels: Mapping[str, tuple[Any, Sequence[str]]], right: Any 
     there = dict.fromkeys(of.tolist())
     names = list(dict.fromkeys([*(name for name in order if name in there), *there]))
     for i, name in enumerate(names):
-      colour = COLOURS[i] if len(names) <= len(COLOURS) else matplotlib.colormaps[MANY](i / (len(names) - 1))
+      colour = _colour(i, len(names))
       own = MARKERS[i % len(MARKERS)] if right is None else "o"
       for taken, marker in ((marks, own), (~marks, "x")):
         where = (of == name) & taken
@@ -351,6 +352,85 @@ def smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
   place = np.arange(len(values))
   low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
   return (sums[high] - sums[low]) / (high - low)
+
+
+def bands(series: Mapping[str, tuple[Any, Any]], label: str, percent: bool = True) -> Figure:
+  """Curves over training, means over seeds with their standard errors as bands.
+
+  Args:
+    series: name -> (n,) steps and (seeds, n) values.
+    label: of the values.
+    percent: whether they are shares, to be shown in percent.
+
+  Returns:
+    The figure, of one panel. Losses that span more than a factor of 30 have a logarithmic axis.
+  """
+  figure = Figure(figsize=(4.8, 3.1), layout="constrained")
+  axes = figure.subplots()
+  lowest, highest = np.inf, 0.0
+  for i, (name, (steps, values)) in enumerate(series.items()):
+    colour, values = _colour(i, len(series)), np.asarray(values, float)
+    mean = values.mean(0)
+    axes.plot(steps, mean, color=colour, linewidth=1.6, marker=MARKERS[i % len(MARKERS)], markersize=3.5,
+              markevery=max(1, len(mean) // 8), label=name)
+    if len(values) > 1:
+      error = values.std(0, ddof=1) / np.sqrt(len(values))
+      axes.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
+    lowest, highest = min(lowest, np.quantile(mean, 0.02)), max(highest, mean.max())
+  if percent:
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+  elif lowest > 0 and highest > 30 * lowest:
+    axes.set_yscale("log")
+  axes.set_xlabel("step")
+  axes.set_ylabel(label)
+  axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+  return _finished(figure, axes, series)
+
+
+def sweep(series: Mapping[str, Mapping[Any, Sequence[float]]], key: str, label: str) -> Figure:
+  """Numbers against the values of a swept setting: means over seeds with their standard errors.
+
+  Args:
+    series: name -> value of the setting -> a number for each seed.
+    key: the setting.
+    label: of the numbers.
+
+  Returns:
+    The figure, of one panel. The values are equally far apart, for they often grow by factors and begin with 0.
+
+  Source: Chattopadhyay et al. 2020 (DMG), Figs. 3, 5 and 6.
+  """
+  values = sorted({value for numbers in series.values() for value in numbers})
+  figure = Figure(figsize=(4.8, 3.1), layout="constrained")
+  axes = figure.subplots()
+  for i, (name, numbers) in enumerate(series.items()):
+    there = [value for value in values if numbers.get(value)]
+    means = [np.mean(numbers[value]) for value in there]
+    errors = [np.std(numbers[value], ddof=1) / np.sqrt(len(numbers[value])) if len(numbers[value]) > 1 else 0.0
+              for value in there]
+    axes.errorbar([values.index(value) for value in there], means, errors, color=_colour(i, len(series)), capsize=2.5,
+                  marker=MARKERS[i % len(MARKERS)], markersize=4, linewidth=1.6, label=name)
+  axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+  axes.set_xlabel(key)
+  axes.set_ylabel(label)
+  return _finished(figure, axes, series)
+
+
+def _colour(index: int, count: int) -> Any:
+  """The colour of one of several names."""
+  return COLOURS[index] if count <= len(COLOURS) else matplotlib.colormaps[MANY](index / (count - 1))
+
+
+def _finished(figure: Figure, axes: Axes, names: Collection[str]) -> Figure:
+  """A figure of one panel with its grid and legend."""
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.grid(axis="y", color="#E4E4E4")
+  if len(names) <= MOST_NAMES:
+    columns = 1 if max(map(len, names)) > 24 else 2
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.18 * math.ceil(len(names) / columns))
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+  return figure
 
 
 def domain_bars(series: Mapping[str, Mapping[str, float]]) -> Figure:

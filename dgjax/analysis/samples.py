@@ -1,18 +1,25 @@
-"""Images of a run's domains, a row for each; of CrossGrad and LabelGrad also as they move them.
+"""Images of a run's domains, a row for each; of some methods also as these change them for training.
 
-  python -m dgjax.analysis.samples RUN [--split=train] [--moved] [--out=FILE.png]
+CrossGrad and LabelGrad move images along a gradient, Jigsaw puts their tiles in another order.
+
+  python -m dgjax.analysis.samples RUN [--split=train] [--changed] [--out=FILE.png]
 """
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from dgjax import runs
+from dgjax.algorithms.crossgrad import InputGradient
+from dgjax.algorithms.jigsaw import ORDERS, Jigsaw
 from dgjax.analysis import command, figures
 from dgjax.analysis.embed import Sample, moved, sample
 from dgjax.errors import UserError
+from dgjax.losses.permutation import shuffle_tiles
 from dgjax.runs import Run
 
 COLUMNS = 10
@@ -38,26 +45,44 @@ def one_of_each(images: Sample) -> Sample:
                 images.indices[taken])
 
 
-def rows(run: Run, split: str = "train", move: bool = False) -> dict[str, np.ndarray]:
+CHANGE = (InputGradient, Jigsaw)  # methods that train on other images besides the data's
+
+
+def changed(run: Run, images: Sample) -> Sample:
+  """The images of a source domain as the run's method changes them for training.
+
+  Raises:
+    UserError: it does not, or the run's domains are groups, which images cannot be moved away from.
+  """
+  if not isinstance(run.algorithm, Jigsaw):
+    return moved(run, images)
+  orders = ORDERS[1:][np.arange(len(images.images)) % (len(ORDERS) - 1)]  # the first is the image as it is
+  shuffled = shuffle_tiles(jnp.asarray(images.images), jnp.asarray(orders))
+  return dataclasses.replace(images, images=np.asarray(shuffled),
+                             domains=tuple(f"{name}, puzzle" for name in images.domains))
+
+
+def rows(run: Run, split: str = "train", change: bool = False) -> dict[str, np.ndarray]:
   """Images of every source, and of the target's test split, one of each class.
 
   Args:
     run: a finished run whose data are at hand.
     split: of the sources.
-    move: whether each source's images are also shown as CrossGrad or LabelGrad moves them.
+    change: whether each source's images are also shown as `changed`.
 
   Returns:
     Name of a row -> (up to 10, h, w, c) in [0, 1].
 
   Raises:
-    UserError: the data set has no images, or the method moves none.
+    UserError: the data set has no images, or the method changes none.
   """
   result = {}
   for domain in run.sources:
     images = one_of_each(sample(run, [domain], split, LOOKED_AT))
     result[domain] = pixels(run, images.images)
-    if move:
-      result[f"{domain}, moved"] = pixels(run, moved(run, images).images)
+    if change:
+      others = changed(run, images)
+      result[others.domains[0]] = pixels(run, others.images)
   result[f"{run.target} (target)"] = pixels(run, one_of_each(sample(run, [run.target], "test", LOOKED_AT)).images)
   return result
 
@@ -68,11 +93,11 @@ def main(argv: Sequence[str]) -> None:
   parser = command.parser("samples", __doc__)
   parser.add_argument("run", type=pathlib.Path, help="folder of one finished run")
   parser.add_argument("--split", default="train", help="of the sources: train, val or test")
-  parser.add_argument("--moved", action="store_true", help="also as CrossGrad and LabelGrad move them")
+  parser.add_argument("--changed", action="store_true", help="also as CrossGrad, LabelGrad and Jigsaw change them")
   parser.add_argument("--out", type=pathlib.Path, help="a .png file; default: in the run's folder figures")
   options = parser.parse_args(argv)
   run = runs.load(options.run)
-  figure = figures.image_rows(rows(run, options.split, options.moved), run.classes[:COLUMNS])
+  figure = figures.image_rows(rows(run, options.split, options.changed), run.classes[:COLUMNS])
   print(figures.save(figure, options.out or run.folder / "figures" / "samples.png"))
 
 

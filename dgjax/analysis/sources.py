@@ -16,12 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from dgjax.analysis import command, figures
-from dgjax.analysis.results import Run, read_runs
+from dgjax.analysis.results import Finished, read_runs
 from dgjax.analysis.summary import table
 from dgjax.errors import UserError
 
 
-def source_accuracies(runs: Sequence[Run]) -> dict[str, float]:
+def source_accuracies(runs: Sequence[Finished]) -> dict[str, float]:
   """Accuracy on the test split of every domain that some of the runs trained on, in the way that they predict.
 
   Args:

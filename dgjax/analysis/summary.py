@@ -1,11 +1,12 @@
 """What a finished command prints: accuracy per target, the mask matrix and the overlap."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dgjax.algorithms.overlap import layers
+from dgjax.analysis.results import Cell, Finished, differing, mean_over
+from dgjax.config import flatten
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -16,48 +17,76 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
                              for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in cells)
 
 
-def column(run: Mapping[str, Any]) -> str:
-  """What a run's accuracy is of: its target, or "source->target" where its config names the sources.
+def summary(results: Sequence[Mapping[str, Any]], workdir: pathlib.Path) -> str:
+  """Describes the finished runs of one command: one or several targets, seeds and values of a sweep.
 
   Args:
-    run: contents of a `results.json`.
+    results: contents of their `results.json`.
+    workdir: the folder that the runs lie in.
 
   Returns:
-    "webcam", "amazon->webcam" or "amazon+dslr->webcam".
+    Several lines: accuracy in percent under each selection rule, a line for each target and value of the sweep, with
+    its standard error where there are several seeds. Where each target has one run: for methods with a member per
+    source domain the accuracy of each on each domain (dmg.txt, Table 4), and the overlap of their masks. At last where
+    the files are.
   """
-  named = run.get("config", {}).get("sources")
-  return f"{'+'.join(run['sources'])}->{run['target']}" if named else run["target"]
-
-
-def summary(runs: Sequence[Mapping[str, Any]]) -> str:
-  """Describes finished runs of one method, one per target or transfer.
-
-  Args:
-    runs: contents of their `results.json`.
-
-  Returns:
-    Several lines: target accuracy in percent under each selection rule; for methods with a member per source domain the
-    accuracy of each on each domain (dmg.txt, Table 4); the overlap of their masks.
-  """
-  first = runs[0]
+  runs = [Finished(workdir, one, flatten(one.get("config", {}))) for one in results]
+  first = runs[0].results
   rules = list(first["selection"])
-  rows = [[column(run), *(run["selection"][rule]["target_accuracy"] for rule in rules),
-           run["selection"][rules[0]]["source_accuracy"]] for run in runs]
-  if len(runs) > 1:
-    rows.append(["mean", *(float(np.mean([row[i] for row in rows])) for i in range(1, len(rows[0])))])
-  notes = {"target_oracle": "target_oracle (uses target labels)"}
-  parts = [f"{first['method']} on {first['dataset']}, seed {first['seed']}: accuracy on the target, by rule",
-           table(["target", *(notes.get(rule, rule) for rule in rules), "source val"], rows)]
+  swept = list(differing(runs))
+  cells: dict[tuple[str, ...], dict[str, list[Cell]]] = {}  # values of the sweep -> target -> a cell for each number
   for run in runs:
-    if matrix := run.get("mask_matrix"):
-      parts += ["",
-                f"{column(run)} unseen: accuracy under each source's mask or head (sources: {matrix['split']} split)",
-                table(["chosen", *matrix["domains"]],
-                      [[name, *row] for name, row in zip(matrix["masks"], matrix["accuracy"], strict=True)])]
-    if overlap := run.get("overlap"):
-      kinds = ("on", "off", "shared", "specific")
-      parts += ["", "masks: overlap (IoU) and share of units",
-                table(["layer", "IoU", *kinds], [[layer, overlap.get(f"iou/{layer}/mean", "-"),
-                                                  *(overlap[f"units/{layer}/{kind}"] for kind in kinds)]
-                                                 for layer in layers(overlap)])]
-  return "\n".join(parts)
+    values = tuple(str(run.config.get(key)) for key in swept)
+    targets = cells.setdefault(values, {})
+    numbers = [*(run.get("selection", rule, "target_accuracy") for rule in rules),
+               run.get("selection", rules[0], "source_accuracy")]
+    old = targets.get(run.column, [Cell({})] * len(numbers))
+    targets[run.column] = [Cell({**cell.scores, run.get("seed"): 100 * number})
+                           for cell, number in zip(old, numbers, strict=True)]
+  rows = []
+  for values, targets in cells.items():
+    rows += [[name, *values, *(_number(cell.mean, cell.error) for cell in found)] for name, found in targets.items()]
+    if len(targets) > 1:
+      means = (mean_over([found[i] for found in targets.values()]) for i in range(len(rules) + 1))
+      rows.append(["mean", *values, *(_number(*mean) for mean in means)])
+  seeds = sorted({run.get("seed") for run in runs})
+  several = f"seed {seeds[0]}:"
+  if len(seeds) > 1:
+    several = f"seeds {', '.join(map(str, seeds))}: mean ± standard error of the"
+  notes = {"target_oracle": "target_oracle (uses target labels)"}
+  parts = [f"{first['method']} on {first['dataset']}, {several} accuracy (%) on the target, by rule",
+           table(["target", *swept, *(notes.get(rule, rule) for rule in rules), "source val"], rows)]
+  if len({run.column for run in runs}) == len(runs):
+    parts += [text for run in runs for text in _members(run)]
+  return "\n".join([*parts, "", _files(len(runs), workdir)])
+
+
+def _number(value: float | None, error: float | None) -> str:
+  """A number in percent with its standard error."""
+  if value is None:
+    return "-"
+  return f"{value:.1f}" if error is None else f"{value:.1f} ± {error:.1f}"
+
+
+def _members(run: Finished) -> list[str]:
+  """The accuracy of each mask or head of a run on each domain, and the overlap of its masks, where it has them."""
+  parts = []
+  if matrix := run.results.get("mask_matrix"):
+    parts += ["",
+              f"{run.column} unseen: accuracy under each source's mask or head (sources: {matrix['split']} split)",
+              table(["chosen", *matrix["domains"]],
+                    [[name, *row] for name, row in zip(matrix["masks"], matrix["accuracy"], strict=True)])]
+  if overlap := run.results.get("overlap"):
+    kinds = ("on", "off", "shared", "specific")
+    parts += ["", "masks: overlap (IoU) and share of units",
+              table(["layer", "IoU", *kinds], [[layer, overlap.get(f"iou/{layer}/mean", "-"),
+                                                *(overlap[f"units/{layer}/{kind}"] for kind in kinds)]
+                                               for layer in layers(overlap)])]
+  return parts
+
+
+def _files(count: int, workdir: pathlib.Path) -> str:
+  """Where the results and figures of a command's runs are."""
+  several = f", in a folder for each of {count} runs" if count > 1 else ""
+  return (f"{workdir}{several}: results.json, figures/*.png and *.pdf, log.txt"
+          + (f"\nall in one page: dgjax report {workdir} --out=report.html" if several else ""))

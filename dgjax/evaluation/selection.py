@@ -11,6 +11,13 @@ RULES = {
     "last": "the last evaluation",
     "target_oracle": "highest accuracy on the target (first on ties): uses target labels, an upper bound",
 }
+"""Rules that a run applies while it trains."""
+
+OFFLINE = RULES | {
+    "target_val": "highest accuracy on the target's validation split (first on ties): uses target labels, an upper "
+                  "bound",
+}
+"""Rules that `choose` can apply to the record of a finished run."""
 
 
 def source_accuracy(val: Mapping[str, float]) -> float:
@@ -86,9 +93,37 @@ def select(history: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
   return selection
 
 
-def history(
-    records: Iterable[Mapping[str, Any]], sources: Sequence[str], target: str
-) -> list[dict[str, Any]]:
+def choose(rule: str, records: Iterable[Mapping[str, Any]], sources: Sequence[str], target: str,
+           way: str) -> int | None:
+  """Applies a rule to a run's record, without training.
+
+  Args:
+    rule: one of `OFFLINE`.
+    records: the parsed lines of `metrics.jsonl`.
+    sources: the source domains.
+    target: the target domain.
+    way: the way to predict that rules which know the target's labels look at. The others choose the same step for
+      every way.
+
+  Returns:
+    The step that the rule chooses; None where the record lacks what it looks at.
+  """
+  split = "target_val" if rule == "target_val" else "test"
+  chosen = select(history(records, sources, target, f"{split}/{target}/accuracy/{way}"))
+  found = chosen.get("target_oracle" if rule == "target_val" else rule)
+  return found["step"] if found else None
+
+
+def merge(records: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+  """Puts the lines of one step together; of a key that was written twice, the later line counts."""
+  steps: dict[int, dict[str, Any]] = {}
+  for record in records:
+    steps.setdefault(record["step"], {}).update(record)
+  return dict(sorted(steps.items()))
+
+
+def history(records: Iterable[Mapping[str, Any]], sources: Sequence[str], target: str,
+            key: str = "") -> list[dict[str, Any]]:
   """Finds the evaluations in the lines of a run's `metrics.jsonl`.
 
   Lines of one step belong together, and where a key was written twice (a run that was killed and resumed
@@ -98,6 +133,7 @@ def history(
     records: the parsed lines, each with `step`; `val/DOMAIN/accuracy` and `test/DOMAIN/accuracy` are read.
     sources: the source domains. `val/` of another domain is not looked at, whatever the file holds.
     target: the target domain.
+    key: what counts as accuracy on the target; default: `test/TARGET/accuracy`.
 
   Returns:
     What `select` takes, in order of step; steps without any validation accuracy are left out.
@@ -105,11 +141,8 @@ def history(
   Raises:
     UserError: if a step has the validation accuracy of some source domains but not of all.
   """
-  steps: dict[int, dict[str, Any]] = {}
-  for record in records:
-    steps.setdefault(record["step"], {}).update(record)
   entries = []
-  for step, record in sorted(steps.items()):
+  for step, record in merge(records).items():
     keys = {domain: f"val/{domain}/accuracy" for domain in sources}
     val = {domain: record[key] for domain, key in keys.items() if key in record}
     if not val:
@@ -117,5 +150,5 @@ def history(
     if missing := [domain for domain in sources if domain not in val]:
       raise UserError(f"step {step} has no {keys[missing[0]]}, though other source domains were evaluated: "
                       "the metrics are incomplete, or the list of sources is not the run's")
-    entries.append({"step": step, "val": val, "target": record.get(f"test/{target}/accuracy")})
+    entries.append({"step": step, "val": val, "target": record.get(key or f"test/{target}/accuracy")})
   return entries

@@ -41,6 +41,28 @@ def inside(figure):
   return True
 
 
+def test_bands_are_standard_errors_around_means():
+  values = np.array([[0.1, 0.5], [0.2, 0.7], [0.6, 0.6]])
+  figure = figures.bands({"dmg": ([5, 10], values), "a single seed": ([5, 10], values[:1])}, "accuracy")
+  (axes,) = figure.axes
+  np.testing.assert_allclose(axes.lines[0].get_ydata(), values.mean(0))
+  (band,) = axes.collections  # one seed has none
+  heights = band.get_paths()[0].vertices[:, 1]
+  mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(3)
+  np.testing.assert_allclose([heights.min(), heights.max()], [(mean - error).min(), (mean + error).max()])
+  assert inside(figure) and {"dmg", "a single seed", "step"} <= texts(figure)
+  assert figures.bands({"dmg": ([1, 2], [[9.0, 0.1]])}, "loss", percent=False).axes[0].get_yscale() == "log"
+
+
+def test_a_sweep_has_its_values_in_order_and_standard_errors():
+  names = {f"algorithm.overlap_weight={i}, a long name": {1.0: [3.0, 5.0], 0.0: [2.0]} for i in range(9)}
+  figure = figures.sweep({**names, "half": {1e-5: [1.0]}}, "algorithm.overlap_weight", "accuracy (%)")
+  line, _, (bars,) = figure.axes[0].containers[0]
+  assert line.get_xdata().tolist() == [0, 2] and line.get_ydata().tolist() == [2, 4]
+  np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], [[2, 2], [3, 5]])
+  assert inside(figure) and {"0", "1e-05", "1", "half"} <= texts(figure)
+
+
 def test_units_are_sorted_by_the_pattern_of_their_domains():
   probs = np.array([[.1, .9, .7, .9, .2, .8], [.1, .9, .2, .8, .7, .3]])
   order = figures.order_units(hard_masks(probs), probs)

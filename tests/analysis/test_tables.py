@@ -5,43 +5,13 @@ import math
 import statistics
 
 import pytest
+from run_folders import PACS, evaluations, write
 
 from dgjax import reference
 from dgjax.analysis import rendering, results, sources, tables
 from dgjax.errors import UserError
 
-PACS = ("art_painting", "cartoon", "photo", "sketch")
 DOMAINNET = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
-
-
-def write(folder, method="dmg", target="sketch", seed=0, accuracy=0.7, dataset="pacs", domains=PACS, source_test=False,
-          **config):
-  """A run's folder as training leaves it."""
-  sources = [domain for domain in domains if domain != target]
-  nested = {"seed": seed, "target": target, "algorithm": {"name": method, "prediction": "default"},
-            "optimizer": {"name": "adam"}, "model": {"name": "resnet18", "weights": "published"}, "epochs": 50,
-            "data": {"name": dataset, "image_size": 224, "dir": str(folder)}}
-  for key, value in config.items():
-    *sections, name = key.split("__")
-    place = nested
-    for section in sections:
-      place = place.setdefault(section, {})
-    place[name] = value
-  scores = {target: accuracy, **({source: 0.5 for source in sources} if source_test else {})}
-  modes, by_class = {"default": scores}, {"default": {target: accuracy / 2}}
-  if method == "dmg":
-    modes = {"pred_ens": scores, "mask_ens": {k: v - 0.01 for k, v in scores.items()},
-             "known": {k: v + 0.04 for k, v in scores.items() if k != target}}
-    nested["algorithm"]["prediction"] = "pred_ens"
-  selection = {rule: {"step": 10, "target_accuracy": accuracy + extra, "source_accuracy": 0.9}
-               for rule, extra in (("source_val", 0.0), ("last", -0.1), ("target_oracle", 0.1))}
-  results = {"config": nested, "method": method, "dataset": dataset, "sources": sources, "target": target, "seed": seed,
-             "step": 10, "selection": selection, "report": {"rule": "source_val", "step": 10}, "accuracy": modes,
-             "class_accuracy": by_class,
-             "command": f"python -m dgjax.main --config.target={target} --config.seed={seed}"}
-  folder.mkdir(parents=True)
-  (folder / "config.json").write_text(json.dumps(nested))
-  (folder / "results.json").write_text(json.dumps(results))
 
 
 @pytest.fixture
@@ -74,8 +44,8 @@ def test_cells_are_means_and_standard_errors_over_seeds(runs):
   scores = (70.0, 72.0, 77.0)
   assert dmg.cells["sketch"].mean == pytest.approx(statistics.mean(scores))
   assert dmg.cells["sketch"].error == pytest.approx(statistics.stdev(scores) / math.sqrt(3))
-  assert dmg.cells["cartoon"].mean is None and dmg.mean == (None, None) and dmg.seeds == "0-3"
-  assert aggregate.mean == (pytest.approx(61.5), None) and aggregate.seeds == "1"
+  assert dmg.cells["cartoon"].mean is None and dmg.mean == (None, None) and table.seeds_of(dmg) == "0-3 of 3"
+  assert aggregate.mean == (pytest.approx(61.5), None) and table.seeds_of(aggregate) == "1 of 3"
   assert aggregate.cells["photo"].error is None
 
 
@@ -94,15 +64,15 @@ def test_the_mean_over_targets_has_the_error_of_the_means_per_seed(tmp_path):
 def test_text_is_aligned_and_says_what_it_is(runs, capsys):
   status, out, err = printed(capsys, runs, "--paper=dmg:table2")
   assert status == 0
-  title, rule, header, *rows, source = out.splitlines()
+  title, rule, header, *rows, legend, source = out.splitlines()
   assert title == "pacs: accuracy (%) on the target, mean ± standard error over seeds"
   assert rule.startswith("step chosen by source_val: highest mean accuracy on the source domains' validation splits")
   assert header.split() == ["method", "seeds", *(x for target in PACS for x in (target, "paper")), "mean", "paper"]
-  assert len({len(line) for line in (header, *rows)}) == 1
-  assert " ".join(rows[0].split()) == "aggregate 1 60.00 72.61 61.00 78.46 62.00 93.17 63.00 65.20 61.50 77.36"
-  assert "73.00 ± 2.08  75.21" in rows[1] and rows[1].count("missing") == 3 and rows[1].endswith("missing  81.46")
+  assert len({len(line) for line in (header, *rows)}) == 1 and legend.startswith("* best of its column, ~ within")
+  assert " ".join(rows[0].split()) == "aggregate 1 of 3 60.00 72.61 61.00 78.46 62.00 93.17 63.00 65.20 61.50 77.36"
+  assert "73.00 ± 2.08 *  75.21" in rows[1] and rows[1].count("missing") == 3 and rows[1].endswith("missing  81.46")
   assert source.startswith("paper: dmg, Table 2: out-of-domain accuracy (%) on PACS")
-  assert err == f"note: {runs / 'dmg_0' / 'cartoon'} is not finished\n"
+  assert err == f"note: {runs / 'dmg_0' / 'cartoon'} is not finished, before its first step\n"
 
 
 def test_rules_choose_other_numbers(runs, capsys):
@@ -129,7 +99,7 @@ def test_other_formats(runs):
   markdown = rendering.render(table, "markdown").split("\n\n")[1].splitlines()
   assert {line.count("|") for line in markdown} == {13} and markdown[1].startswith("| --- | ---: |")
   latex = rendering.render(table, "latex")
-  assert r"art\_painting" in latex and r"73.00 $\pm$ 2.08 & 75.21" in latex
+  assert r"art\_painting" in latex and r"\textbf{73.00 $\pm$ 2.08} & 75.21" in latex
   assert latex.count("&") == 3 * 11 and r"\begin{tabular}{lrrrrrrrrrrr}" in latex
   header, aggregate, dmg = csv.reader(io.StringIO(rendering.render(table, "csv")))
   row = dict(zip(header, dmg, strict=True))
@@ -164,7 +134,7 @@ def test_data_sets_get_tables_of_their_own(tmp_path):
 
 def test_modes_are_rows(runs, capsys):
   _, out, _ = printed(capsys, runs, "--modes=all")
-  labels = [line.split("  ")[0] for line in out.splitlines()[3:]]
+  labels = [line.split("  ")[0] for line in out.splitlines()[3:6]]
   assert labels == ["aggregate (default)", "dmg (pred_ens)", "dmg (mask_ens)"]
   _, out, _ = printed(capsys, runs, "--modes=mask_ens")
   assert "72.00 ± 2.08" in out and "aggregate" not in out
@@ -314,6 +284,75 @@ def test_accuracy_on_a_source_is_the_mean_over_the_runs_that_trained_on_it(tmp_p
     assert message in capsys.readouterr().err
 
 
+def test_rules_and_ways_are_applied_to_the_record(tmp_path):
+  """No other numbers of a run than those of its report are in its results."""
+  write(tmp_path / "a")
+  evaluations(tmp_path / "a", (5, 0.5, 0.9, 0.61, 0.55), (8, 0.6, 0.3, 0.62, 0.71), (10, 0.4, 0.5, 0.66, 0.50))
+
+  def number(selection, *modes):
+    return [row.cells["sketch"].mean for row in build(tmp_path, selection=selection, modes=modes or None)[0].rows]
+
+  assert number("target_val") == [pytest.approx(61)]
+  assert number("target_val", "mask_ens") == [pytest.approx(71)]  # its own validation accuracy is highest at step 8
+  assert number("target_oracle", "pred_ens", "mask_ens") == [pytest.approx(66), pytest.approx(71)]
+  assert number("last", "mask_ens") == [pytest.approx(50)]
+  assert number("source_val", "mask_ens") == [pytest.approx(69)]  # what the report has
+  assert number("last", "known") == []  # it does not predict for an unseen domain
+
+
+def test_the_best_of_a_column_and_ties_within_the_error_are_marked(tmp_path):
+  for name, accuracies in (("dmg", (0.70, 0.80)), ("aggregate", (0.66, 0.76)), ("mldg", (0.50, 0.51))):
+    for seed, accuracy in enumerate(accuracies):
+      write(tmp_path / f"{name}{seed}", name, seed=seed, accuracy=accuracy)
+  (table,) = build(tmp_path)
+  assert table.standings("sketch") == ["tie", "best", ""]
+  markdown = rendering.render(table, "markdown")
+  assert "| _71.00 ± 5.00_ |" in markdown and "| **75.00 ± 5.00** |" in markdown and "| 50.50 ± 0.50 |" in markdown
+  lines = rendering.render(table).splitlines()[2:6]
+  assert [line[-2:] for line in lines[1:]] == [" ~", " *", ".50"[-2:]]
+  write(tmp_path / "lone", "rcl", dataset="other", domains=("a", "sketch"))
+  assert "best" not in rendering.render(build(tmp_path)[0])  # nothing to compare it with
+
+
+def test_fewer_seeds_than_others_are_said_in_the_cell(tmp_path):
+  for seed in range(3):
+    write(tmp_path / f"p{seed}", target="photo", seed=seed)
+    if seed:
+      write(tmp_path / f"s{seed}", target="sketch", seed=seed)
+  (tmp_path / "s0").mkdir()
+  config = json.loads((tmp_path / "s1" / "config.json").read_text()) | {"seed": 0}
+  (tmp_path / "s0" / "config.json").write_text(json.dumps(config))
+  (tmp_path / "s0" / "failure.json").write_text('{"step": 7, "reason": "train/loss is nan"}')
+  (table,) = results.build(*results.read_runs(tmp_path))
+  assert rendering.grid(table)[1] == ["dmg", "2-3 of 3", "70.00 ± 0.00", "70.00 ± 0.00 (2 of 3 seeds)",
+                                     "70.00 (2-3 of 3 seeds)"]
+  assert table.rows[0].cells["sketch"].missing == {0: "failed at step 7: train/loss is nan"}
+  assert table.rows[0].cells["photo"].missing == {}
+  for file in tmp_path.glob("*/results.json"):
+    file.write_text(file.read_text().replace("dgjax.main", "dgjax.main --config=configs/dmg_pacs.py"))
+  (table,) = results.build(*results.read_runs(tmp_path), group_by=["config"])  # the failed run does not tell its file
+  assert [(row.label, table.seeds_of(row)) for row in table.rows] == [("dmg_pacs", "2-3 of 3")]
+
+
+def test_a_row_without_a_finished_run_is_missing(tmp_path):
+  write(tmp_path / "a", "aggregate")
+  write(tmp_path / "b", "dmg")
+  (tmp_path / "b" / "results.json").unlink()
+  (tmp_path / "b" / "metrics.jsonl").write_text('{"step": 20, "train/loss": 1.0}')
+  (table,) = results.build(*results.read_runs(tmp_path))
+  assert rendering.grid(table)[1:] == [["aggregate", "1", "70.00"], ["dmg", "0 of 1", "missing"]]
+  assert table.rows[1].cells["sketch"].missing == {0: "is not finished, at step 20"}
+
+
+def test_rows_come_in_the_order_given(tmp_path):
+  for name in ("aggregate", "dmg", "mldg"):
+    write(tmp_path / name, name)
+    file = tmp_path / name / "results.json"
+    file.write_text(file.read_text().replace("dgjax.main", f"dgjax.main --config=configs/digits.py:{name}"))
+  (table,) = build(tmp_path, order=["digits:mldg", "digits:aggregate"])
+  assert [row.label for row in table.rows] == ["mldg", "aggregate", "dmg"]
+
+
 def differ(folder):
   write(folder / "a", seed=0, algorithm__overlap_weight=0.1)
   write(folder / "b", seed=1, algorithm__overlap_weight=1.0)
@@ -361,7 +400,8 @@ def one(folder):
     (one, ["--format=html"], "no format 'html'"),
     (one, ["--group-by=algorithm.overlap"], "no run has the config key 'algorithm.overlap'"),
     (one, ["--modes=mask_end"], "no run was scored in mode 'mask_end' (did you mean 'mask_ens'?)"),
-    (one, ["--modes=all", "--selection=last"], "in full at the step of source_val alone: --selection=source_val"),
+    (one, ["--modes=all", "--selection=last"], "no accuracies of pred_ens at every evaluation: --selection=source_val"),
+    (one, ["--selection=target_val"], "has no accuracies of pred_ens at every evaluation"),
     (one, ["--in-domain"], "keeps no test split of it apart from training"),
     (one, ["--paper=dmg:table9"], "dmg has no table 'table9' (known: 1, 2"),
     (one, ["--paper=wemnet:4"], "table 4 of wemnet has no column for an unseen domain"),

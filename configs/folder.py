@@ -16,6 +16,7 @@ Arguments: a method (default `dmg`); a dynamic residual of the network's convolu
 
 import contextlib
 import pathlib
+import statistics
 from typing import NamedTuple
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ A config says what a run is; a data set is found by its name in the config, or h
   >>> images = rng.integers(0, 256, (240, 16, 16, 3), dtype=np.uint8)
   >>> labels, domains = np.arange(240) % 4, np.arange(240) // 80
   >>> dataset = dgjax.Dataset.from_arrays(images, labels, domains, domain_names=["photo", "sketch", "cartoon"])
-  >>> config = dgjax.load_config("dmg_digits", {"target": "cartoon", "steps": 2, "batch_size": 16})
+  >>> config = dgjax.load_config("dmg_digits", {"target": "cartoon", "steps": 2})
   >>> results = dgjax.train(config, dataset=dataset, workdir="runs/example")
   >>> results["method"], results["target"], results["step"]
   ('dmg', 'cartoon', 2)

@@ -41,17 +41,21 @@ def _filter_gradient(x, dy, *, size, **geometry):
   return jax.linear_transpose(lambda w: _forward(x, w, **geometry), w)(dy)[0]
 
 
-# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 5x5 ones in blocks of images, where it is
-# slow on the whole batch; and bfloat16 ones, which it computes in float32, as products, which it has instructions for
-# (docs/performance.md has what was measured). Its bfloat16 products are fast in one form alone, rows by columns to
-# float32: others, with a transposed operand or a bfloat16 result, take twice to five times as long.
+# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 5x5 ones in blocks of images, where it
+# is slow on the whole batch; and bfloat16 ones, which it computes in float32, as products, for which it uses the
+# processor's instructions (docs/performance.md has what was measured).
 
 def _is_product(size, *, padding, groups, **_) -> bool:
   return size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
 
 
 def _product(a, b, axis_a, axis_b):
-  """Of two matrices, over an axis of each; in float32."""
+  """Of two matrices, over an axis of each; in float32.
+
+  XLA's bfloat16 products are fast with rows at the left and a float32 result: else they take two to five times as long.
+  """
+  if axis_a == 0 and a.dtype == jnp.bfloat16:
+    a, axis_a = lax.optimization_barrier(a.T), 1  # else XLA would fold the transposition into the product
   return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
 
 
@@ -83,8 +87,9 @@ def _by_rows(x, w, *, strides, padding, dilation):
   height, width = output_size(x.shape[1:3], w.shape[:2], strides, padding, dilation)
   x = _padded(x, padding)
   columns = jnp.concatenate([x[:, :, _every(j * dilation[1], width, strides[1])] for j in range(w.shape[1])], -1)
-  y = sum(_product(_positions(columns[:, _every(i * dilation[0], height, strides[0])]), w[i].reshape(-1, w.shape[3]), 1, 0)
-          for i in range(w.shape[0]))
+  rows = [columns[:, _every(i * dilation[0], height, strides[0])] for i in range(w.shape[0])]
+  y = sum(_product(_positions(seen), _positions(row), 1, 0)
+          for seen, row in zip(rows, w.reshape(w.shape[0], -1, w.shape[3]), strict=True))
   return y.astype(x.dtype).reshape(-1, height, width, w.shape[3])
 
 

@@ -52,7 +52,11 @@ What a user can mend is a `UserError`, of one line.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+  raise ImportError("dgjax does not run on Windows, which has no fcntl: use it under WSL, on Linux or on macOS")
 
 if TYPE_CHECKING:
   from dgjax.algorithms import ALGORITHMS as ALGORITHMS

@@ -13,6 +13,8 @@ from dgjax.ops import native, primitives, settings
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
+DEEP = 128  # channels from which bfloat16 products, twice as fast as XLA's convolutions, pay for what they are made of
+WINOGRAD = 64, 128  # channels and filters between which Winograd's transforms cost less than they save in bfloat16
 FEW_CHANNELS, FEW_FILTERS = 4, 32  # up to so many, XLA's float32 gradient of images takes half to all of oneDNN's time
 
 
@@ -39,15 +41,21 @@ def _filter_gradient(x, dy, *, size, **geometry):
   return jax.linear_transpose(lambda w: _forward(x, w, **geometry), w)(dy)[0]
 
 
-# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are, and others in blocks of images, where it
-# is slow on the whole batch (docs/performance.md).
+# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 5x5 ones in blocks of images, where it
+# is slow on the whole batch; and bfloat16 ones, which it computes in float32, as products, for which it uses the
+# processor's instructions (docs/performance.md has what was measured).
 
 def _is_product(size, *, padding, groups, **_) -> bool:
   return size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
 
 
 def _product(a, b, axis_a, axis_b):
-  """Of two matrices, over an axis of each; in float32."""
+  """Of two matrices, over an axis of each; in float32.
+
+  XLA's bfloat16 products are fast with rows at the left and a float32 result: else they take two to five times as long.
+  """
+  if axis_a == 0 and a.dtype == jnp.bfloat16:
+    a, axis_a = lax.optimization_barrier(a.T), 1  # else XLA would fold the transposition into the product
   return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
 
 
@@ -65,10 +73,70 @@ def _large(kernel, channels) -> bool:
   return kernel[0] * kernel[1] >= 25 and channels >= 16
 
 
+def _padded(images, padding):
+  return lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
+
+
+def _every(start: int, count: int, stride: int) -> slice:
+  """`count` places from `start` on."""
+  return slice(start, start + (count - 1) * stride + 1, stride)
+
+
+def _by_rows(x, w, *, strides, padding, dilation):
+  """A product for each row of the kernel, of the columns that it covers side by side: a third of the patches of 3x3."""
+  height, width = output_size(x.shape[1:3], w.shape[:2], strides, padding, dilation)
+  x = _padded(x, padding)
+  columns = jnp.concatenate([x[:, :, _every(j * dilation[1], width, strides[1])] for j in range(w.shape[1])], -1)
+  rows = [columns[:, _every(i * dilation[0], height, strides[0])] for i in range(w.shape[0])]
+  y = sum(_product(_positions(seen), _positions(row), 1, 0)
+          for seen, row in zip(rows, w.reshape(w.shape[0], -1, w.shape[3]), strict=True))
+  return y.astype(x.dtype).reshape(-1, height, width, w.shape[3])
+
+
+def _suits_winograd(w, size, *, strides, dilation, **_) -> bool:
+  low, high = WINOGRAD
+  return (w.shape[:2] == (3, 3) and strides == dilation == (1, 1) and low <= min(w.shape[2:])
+          and max(w.shape[2:]) <= high and min(size) >= 8)
+
+
+def _winograd(x, w, padding):
+  """A 3x3 convolution with stride 1, in tiles of 2 by 2: 16 products in the place of 36.
+
+  Source: Lavin and Gray, Fast algorithms for convolutional neural networks, CVPR 2016, section 4.1: F(2x2, 3x3).
+  """
+  batch, filters = x.shape[0], w.shape[3]
+  size = output_size(x.shape[1:3], (3, 3), (1, 1), padding, (1, 1))
+  tiles = [-(-n // 2) for n in size]
+  # The images in float32, from which the transforms' sums are rounded once.
+  x = _padded(x.astype(jnp.float32), [(low, high + 2 * t - n) for n, t, (low, high) in
+                                      zip(size, tiles, padding, strict=True)])
+  kernel = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+  kernels = jnp.einsum("ai,ijcf,bj->abcf", kernel, w.astype(jnp.float32), kernel).astype(w.dtype)
+
+  def into(d):
+    return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]
+
+  def out_of(m):
+    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
+
+  places = [into([x[:, _every(i, tiles[0], 2), _every(j, tiles[1], 2)] for j in range(4)]) for i in range(4)]
+  places = [into([row[b] for row in places]) for b in range(4)]  # by columns, then rows, of a tile
+  products = [[_product(_positions(places[b][a].astype(w.dtype)), kernels[a, b], 1, 0).reshape(batch, *tiles, filters)
+               for a in range(4)] for b in range(4)]
+  halves = [out_of(column) for column in products]
+  y = jnp.stack([jnp.stack(out_of([half[p] for half in halves]), 3) for p in range(2)], 2)
+  return y.reshape(batch, 2 * tiles[0], 2 * tiles[1], filters)[:, :size[0], :size[1]].astype(w.dtype)
+
+
 def _cpu_forward(x, w, **geometry):
   if _is_product(w.shape[:2], **geometry):
     seen = _strided(x, geometry["strides"])
     return _product(_positions(seen), w[0, 0], 1, 0).astype(x.dtype).reshape(*seen.shape[:3], -1)
+  if x.dtype == jnp.bfloat16 and geometry["groups"] == 1:
+    if _suits_winograd(w, x.shape[1:3], **geometry):
+      return _winograd(x, w, geometry["padding"])
+    if w.shape[2] >= DEEP:
+      return _by_rows(x, w, **{name: value for name, value in geometry.items() if name != "groups"})
   function = functools.partial(_forward, w=w, **geometry)
   if x.shape[0] % BLOCK or not _large(w.shape[:2], w.shape[2]):
     return function(x)
@@ -82,23 +150,47 @@ def _cpu_input_gradient(dy, w, *, size, **geometry):
     zeros = [(0, n - (m - 1) * stride - 1, stride - 1)  # before, after, and between
              for n, m, stride in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
     return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
+  if dy.dtype == jnp.bfloat16 and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
+    reach = [(k - 1) * d for k, d in zip(w.shape[:2], geometry["dilation"], strict=True)]
+    geometry["padding"] = tuple((r - low, r - high) for r, (low, high) in zip(reach, geometry["padding"], strict=True))
+    return _cpu_forward(dy, w[::-1, ::-1].swapaxes(2, 3), **geometry)
   return _input_gradient(dy, w, size=size, **geometry)
+
+
+def _by_places(x, dy, *, size, strides, padding, dilation):
+  """The gradient of a kernel: a product for each of its places, in a row."""
+  height, width = dy.shape[1:3]
+  x, dy, half = _padded(x, padding), _positions(dy), x.dtype == jnp.bfloat16
+  if half:
+    x = lax.optimization_barrier(jnp.moveaxis(x, 3, 0))  # else XLA would fold the transposition into the products
+  places = []
+  for i, j in itertools.product(range(size[0]), range(size[1])):
+    rows, columns = _every(i * dilation[0], height, strides[0]), _every(j * dilation[1], width, strides[1])
+    if half:
+      seen = lax.optimization_barrier(x[:, :, rows, columns].reshape(x.shape[0], -1))
+      places.append(_product(seen, dy, 1, 0))
+    else:
+      places.append(_product(_positions(x[:, rows, columns]), dy, 0, 0))
+  return jnp.stack(places)
 
 
 def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   if _is_product(size, padding=padding, groups=groups):
     return _product(_positions(_strided(x, strides)), _positions(dy), 0, 0).astype(x.dtype)[None, None]
   channels, filters = x.shape[3], dy.shape[3]
-  if groups > 1 or x.shape[0] % BLOCK or not (
-      (max(strides) > 1 and size[0] * size[1] <= 9) or _large(size, channels)):
+  deep = x.dtype == jnp.bfloat16 and min(channels, filters) >= DEEP
+  if groups == 1 and size[0] * size[1] <= 9 and (max(strides) > 1 or deep):
+    dw = _by_places(x, dy, size=size, strides=strides, padding=padding, dilation=dilation)
+    return dw.reshape(*size, channels, filters).astype(x.dtype)
+  if groups > 1 or x.shape[0] % BLOCK or not _large(size, channels):
     return _filter_gradient(x, dy, size=size, strides=strides, padding=padding, dilation=dilation, groups=groups)
-  starts = [(i * dilation[0], j * dilation[1]) for i, j in itertools.product(range(size[0]), range(size[1]))]
-  height, width = ((n - 1) * s + 1 for n, s in zip(dy.shape[1:3], strides, strict=True))
 
   def add(total, block):
     images, gradients = block
-    images = lax.pad(images, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
-    patches = jnp.concatenate([images[:, i:i + height:strides[0], j:j + width:strides[1]] for i, j in starts], -1)
+    images = _padded(images, padding)
+    patches = jnp.concatenate([
+        images[:, _every(i * dilation[0], dy.shape[1], strides[0]), _every(j * dilation[1], dy.shape[2], strides[1])]
+        for i, j in itertools.product(range(size[0]), range(size[1]))], -1)
     return total + _product(_positions(patches), _positions(gradients), 0, 0), None
 
   blocks = tuple(a.reshape(-1, BLOCK, *a.shape[1:]) for a in (x, dy))

@@ -15,6 +15,15 @@ def _plain(a, b, *, transposed, dtype):
   return lax.dot_general(a, b, (contracted, (lanes, lanes)), preferred_element_type=dtype)
 
 
+def _for_cpu(a, b, *, transposed, dtype):
+  """The same in the form in which XLA's bfloat16 products are fast: rows at the left, and a float32 result."""
+  if a.ndim > 2:
+    return _plain(a, b, transposed=transposed, dtype=dtype)
+  if transposed[0]:
+    a = lax.optimization_barrier(a.T)  # else XLA would fold the transposition into the product
+  return _plain(a, b, transposed=(False, transposed[1]), dtype=np.dtype(np.float32)).astype(dtype)
+
+
 def _aval(a, b, *, transposed, dtype):
   rows = a.shape[-1 if transposed[0] else -2]
   columns = b.shape[-2 if transposed[1] else -1]
@@ -35,7 +44,7 @@ def _lower(context, a, b, *, transposed, dtype):
   return jax.ffi.ffi_lowering("dgjax_native_contract")(context, a, b, spec=np.array(spec, np.int64))
 
 
-product_p = primitives.make("dgjax_product", shape=_aval, plain=_plain, lower=_lower)
+product_p = primitives.make("dgjax_product", shape=_aval, plain=_plain, for_cpu=_for_cpu, lower=_lower)
 
 
 def _product(a, b, transposed, aval):

@@ -85,6 +85,32 @@ def test_the_forms_for_xla(backend):
     close(jax.jit(gradients(ours))(*half), gradients(lax_)(*half), 2e-2)
 
 
+@pytest.mark.parametrize("kernel, strides, padding, dilation", [
+    ((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)), ((3, 3), (1, 1), ((0, 2), (1, 0)), (1, 1)),
+    ((3, 2), (2, 1), ((1, 0), (0, 2)), (1, 2))])
+def test_bfloat16_as_products(monkeypatch, kernel, strides, padding, dilation):
+  """Both forms of the forward pass and of the gradients, which networks take from 64 and 128 channels on."""
+  x, w = normal(0, 2, 9, 8, 5), normal(1, *kernel, 5, 6)
+  geometry = {"strides": strides, "padding": padding, "dilation": dilation}
+  half = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
+  exact, pull = jax.vjp(convolve(lax.conv_general_dilated, **geometry), *(a.astype(jnp.float32) for a in half))
+  dy = normal(2, *exact.shape).astype(jnp.bfloat16)
+  exact = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (exact, *pull(dy.astype(jnp.float32))))
+  monkeypatch.setattr(convolution, "DEEP", 1)
+
+  def passes(x, w, dy):
+    y, pull = jax.vjp(convolve(ops.conv_general_dilated, **geometry), x, w)
+    return y, *pull(dy)
+
+  for widest in (0, 10):  # without Winograd's form and with it
+    monkeypatch.setattr(convolution, "WINOGRAD", (1, widest))
+    with ops.only("xla"):
+      lowered = jax.jit(passes).lower(*half, dy)
+    # The gradient of images is XLA's where there are strides.
+    assert lowered.as_text().count("stablehlo.convolution") == (strides != (1, 1))
+    close(lowered.compile()(*half, dy), exact, 1.2e-2)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_gradients_of_gradients(backend, groups):
   x, w = normal(0, 3, 7, 6, 4), normal(1, 3, 2, 4 // groups, 6)

@@ -74,12 +74,18 @@ def _large(kernel, channels) -> bool:
 
 
 def _padded(images, padding):
-  return lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
+  """Made once: XLA would compute what the images come from anew for each of the slices that are taken of them."""
+  return lax.optimization_barrier(lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0))))
 
 
 def _every(start: int, count: int, stride: int) -> slice:
   """`count` places from `start` on."""
   return slice(start, start + (count - 1) * stride + 1, stride)
+
+
+def _as_products(dtype, groups) -> bool:
+  """Whether to write a convolution as products: bfloat16 ones, unless XLA gives them to oneDNN, which is faster yet."""
+  return dtype == jnp.bfloat16 and groups == 1 and not settings.onednn_in_xla()
 
 
 def _by_rows(x, w, *, strides, padding, dilation):
@@ -108,8 +114,8 @@ def _winograd(x, w, padding):
   size = output_size(x.shape[1:3], (3, 3), (1, 1), padding, (1, 1))
   tiles = [-(-n // 2) for n in size]
   # The images in float32, from which the transforms' sums are rounded once.
-  x = _padded(x.astype(jnp.float32), [(low, high + 2 * t - n) for n, t, (low, high) in
-                                      zip(size, tiles, padding, strict=True)])
+  x = _padded(x, [(low, high + 2 * t - n) for n, t, (low, high) in zip(size, tiles, padding, strict=True)])
+  x = x.astype(jnp.float32)
   kernel = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
   kernels = jnp.einsum("ai,ijcf,bj->abcf", kernel, w.astype(jnp.float32), kernel).astype(w.dtype)
 
@@ -132,7 +138,7 @@ def _cpu_forward(x, w, **geometry):
   if _is_product(w.shape[:2], **geometry):
     seen = _strided(x, geometry["strides"])
     return _product(_positions(seen), w[0, 0], 1, 0).astype(x.dtype).reshape(*seen.shape[:3], -1)
-  if x.dtype == jnp.bfloat16 and geometry["groups"] == 1:
+  if _as_products(x.dtype, geometry["groups"]):
     if _suits_winograd(w, x.shape[1:3], **geometry):
       return _winograd(x, w, geometry["padding"])
     if w.shape[2] >= DEEP:
@@ -151,6 +157,7 @@ def _cpu_input_gradient(dy, w, *, size, **geometry):
              for n, m, stride in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
     return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
   if dy.dtype == jnp.bfloat16 and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
+    # A convolution of its own, which products and oneDNN know, and not of a kernel that XLA is told to reverse.
     reach = [(k - 1) * d for k, d in zip(w.shape[:2], geometry["dilation"], strict=True)]
     geometry["padding"] = tuple((r - low, r - high) for r, (low, high) in zip(reach, geometry["padding"], strict=True))
     return _cpu_forward(dy, w[::-1, ::-1].swapaxes(2, 3), **geometry)
@@ -178,8 +185,9 @@ def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   if _is_product(size, padding=padding, groups=groups):
     return _product(_positions(_strided(x, strides)), _positions(dy), 0, 0).astype(x.dtype)[None, None]
   channels, filters = x.shape[3], dy.shape[3]
-  deep = x.dtype == jnp.bfloat16 and min(channels, filters) >= DEEP
-  if groups == 1 and size[0] * size[1] <= 9 and (max(strides) > 1 or deep):
+  deep = _as_products(x.dtype, groups) and min(channels, filters) >= DEEP
+  strided = groups == 1 and max(strides) > 1 and not (x.dtype == jnp.bfloat16 and settings.onednn_in_xla())
+  if size[0] * size[1] <= 9 and (deep or strided):
     dw = _by_places(x, dy, size=size, strides=strides, padding=padding, dilation=dilation)
     return dw.reshape(*size, channels, filters).astype(x.dtype)
   if groups > 1 or x.shape[0] % BLOCK or not _large(size, channels):

@@ -12,6 +12,8 @@ from dgjax.ops import native
 BACKENDS = ("auto", "native", "xla")
 VARIABLE = "DGJAX_CPU_BACKEND"
 
+ONEDNN_FLAG = "--xla_cpu_experimental_onednn_custom_call"
+
 _chosen: str | None = None
 
 
@@ -80,6 +82,11 @@ def threads() -> int | None:
   if text.isdecimal() and int(text) > 0:
     return int(text)
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def onednn_in_xla() -> bool:
+  """Whether XLA itself gives bfloat16 convolutions to oneDNN: from jax 0.12 on, under a flag that is read once."""
+  return jax.__version_info__ >= (0, 12) and f"{ONEDNN_FLAG}=true" in os.environ.get("XLA_FLAGS", "").split()
 
 
 def describe() -> str:

@@ -76,3 +76,12 @@ def test_a_change_recompiles():
   for name in ("native", "xla"):
     ops.use(name)
     assert ("dgjax_native" in f.lower(x).compile().as_text()) == (name == "native")
+
+
+def test_xla_has_onednn_by_its_flag_from_jax_0_12_on(monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", f"--xla_a=1 {settings.ONEDNN_FLAG}=true")
+  for version, known in [((0, 10, 2), False), ((0, 12, 0), True)]:
+    monkeypatch.setattr(jax, "__version_info__", version)
+    assert settings.onednn_in_xla() == known
+  monkeypatch.setenv("XLA_FLAGS", f"{settings.ONEDNN_FLAG}=false")
+  assert not settings.onednn_in_xla()

@@ -75,7 +75,8 @@ def _large(kernel, channels) -> bool:
 
 def _padded(images, padding):
   """Made once: XLA would compute what the images come from anew for each of the slices that are taken of them."""
-  return lax.optimization_barrier(lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0))))
+  widths = ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0))
+  return lax.optimization_barrier(lax.pad(images, jnp.zeros((), images.dtype), widths))
 
 
 def _every(start: int, count: int, stride: int) -> slice:

@@ -1,5 +1,6 @@
 """What the library itself knows of a method, as Markdown: its settings, metrics, configs and numbers."""
 
+import ast
 import dataclasses
 import functools
 import inspect
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dgjax import algorithms, config, data, experiment, reference
+from dgjax import algorithms, config, data, experiment, models, reference
+from dgjax.commands import COMMANDS
+from dgjax.evaluation.selection import RULES
 
 DOCS = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted((DOCS.parent / "configs").glob("*.py"))
@@ -21,13 +24,13 @@ OF_ANY_METHOD = {"prediction": "Which of the method's ways to predict the result
 # What a method's metrics mean. They are logged under `train/` for every step.
 MEANINGS = {
     "accuracy": "Share of the batch's labelled images that are classified right.",
-    "adversarial": "Cross-entropy of the target's features against the source's label: what the target encoder descends.",
+    "adversarial": "Cross-entropy of target features against the source's label; the target encoder descends it.",
     "balance": "Class balance $H$ of the target's predictions, summed over heads; about $\\log C$ a head at the least.",
     "confident": "Share of target images whose pseudo-label the teacher is confident of.",
     "contrastive": "Reverse contrastive term; 0 or below. It falls as images of one class move apart.",
     "covariance": "Half the squared covariances between different channels.",
     "cross_entropy": "Label cross-entropy of source images.",
-    "discrepancy": "Mean absolute difference $D$ of the two heads' probabilities on the target; at most $2 / C$ a pair.",
+    "discrepancy": "Mean absolute difference $D$ of two heads' probabilities on the target; at most $2 / C$ a pair.",
     "domain_accuracy": "Share of images whose domain the discriminator tells right.",
     "domain_cross_entropy": "Cross-entropy of the domain discriminator or domain network.",
     "jigsaw": "Cross-entropy of the order of the tiles; $\\log 24 = 3.18$ by guessing.",
@@ -83,7 +86,9 @@ def attributes(cls: type) -> dict[str, str]:
       if other and name in own.get(other[2], {}):
         text = ": ".join(filter(None, (other[1], own[other[2]][name])))
       found[name] = text
-  found |= {name: text for name, text in OF_ANY_METHOD.items() if found.get(name) == described(algorithms.Algorithm).get(name)}
+  for name, text in OF_ANY_METHOD.items():
+    if found.get(name) == described(algorithms.Algorithm).get(name):
+      found[name] = text
   return {name: sentence(name, text) for name, text in found.items()}
 
 
@@ -148,9 +153,10 @@ def card(name: str) -> list[str]:
   cls, about = algorithms.ALGORITHMS[name]
   method, state, batch = traced(name)
   image = batch["source"]["image"] if method.adapts else batch["image"]
-  ways = jax.eval_shape(lambda state, image: method.outputs(state, image), state, image)
-  known = jax.eval_shape(lambda state, image: method.outputs(state, image, jax.numpy.zeros(len(image), int)), state, image)
-  trains = ("the sources, and the target's images without labels" if method.adapts else "the sources alone")
+  ways = jax.eval_shape(method.outputs, state, image)
+  domain = jax.ShapeDtypeStruct(image.shape[:1], int)
+  known = jax.eval_shape(method.outputs, state, image, domain)
+  trains = "the sources, and the target's images without labels" if method.adapts else "the sources alone"
   rows = [("Name", f"`--config.algorithm.name={name}`"), ("What it is", about[0].upper() + about[1:]),
           ("Class", f"{{py:class}}`{cls.__module__}.{cls.__name__}`"), ("Trains on", trains),
           ("Reported by default", "`last`" if method.adapts else "`source_val`"),
@@ -191,7 +197,7 @@ def needs_folder(dataset: str) -> bool:
 def published(name: str) -> list[str]:
   """The papers' rows of a method."""
   lines: list[str] = []
-  for paper, module in reference.PAPERS.items():
+  for module in reference.PAPERS.values():
     for key, found in module.TABLES.items():
       ours = [one for one in found.methods if one.method == name]
       headers = [header for one in ours for header in one.headers]
@@ -218,3 +224,38 @@ def results(labels: Sequence[str]) -> list[str]:
       if mine := [row for row in rows if row.split("|")[1].strip() in labels]:
         lines += [f"From [{title}](../results.md#{anchor}), where the command is:", "", header, rule, *mine, ""]
   return lines or ["There are no measured numbers of this method yet.", ""]
+
+
+def library(kind: str) -> list[str]:
+  """A list of what comes with the library: "rules", "commands", "datasets", "networks" or "configs"."""
+  lists = {"rules": _rules, "commands": _commands, "datasets": _datasets, "networks": _networks, "configs": _configs}
+  return lists[kind]()
+
+
+def _rules() -> list[str]:
+  return table(("rule", "which evaluation it chooses"), ((f"`{name}`", about) for name, about in RULES.items()))
+
+
+def _commands() -> list[str]:
+  return table(("command", "what it does"), ((f"`dgjax {word}`", about) for word, about in COMMANDS.items()))
+
+
+def _datasets() -> list[str]:
+  rows = []
+  for name, (layout, about) in sorted(data.DATASETS.items()):
+    own = ", ".join(f"`{key}={value}`" for key, value in layout.defaults.items())
+    rows.append((f"`{name}`", about, f"{{py:class}}`{layout.__name__} <{layout.__module__}.{layout.__name__}>`", own))
+  return table(("name", "what it is", "class", "defaults of its own"), rows)
+
+
+def _networks() -> list[str]:
+  return table(("name", "what it is"), ((f"`{name}`", about) for name, (_, about) in sorted(models.NETWORKS.items())))
+
+
+def _configs() -> list[str]:
+  rows = []
+  for path in CONFIGS:
+    about = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    arguments = "; ".join(f"{name}: {words}" for name, words in config.arguments(str(path)).items())
+    rows.append((f"`{path.stem}`", about, arguments))
+  return table(("config", "what it is", "words after its colon, the default first"), rows)

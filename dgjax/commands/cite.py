@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dgjax.errors import UserError
 
-EPILOG = """The output is a BibTeX file: the run's method with the parts that its settings add, its data set, its network
+EPILOG = """The output is a BibTeX file: the run's method with what its settings add, its data set, its network
 and dgjax. A line that begins with % says what the entries after it are for, or that nothing is known to cite."""
 
 

@@ -97,7 +97,8 @@ def sentence(name: str, text: str) -> str:
   if re.match("(of|in|over) ", text):
     words = name.split("_")
     text = f"{words[-1] if words[-1] in SUBJECTS else ' '.join(words)} {text}"
-  return text[0].upper() + text[1:]
+  symbol = "_" in text.partition(" ")[0] or re.match(r"[b-z]\b", text)  # lambda_O, n
+  return text if symbol else text[0].upper() + text[1:]
 
 
 def settings(name: str) -> list[str]:

@@ -1,9 +1,7 @@
 """What the library itself knows of a method, as Markdown: its settings, metrics, configs and numbers."""
 
-import ast
 import dataclasses
 import functools
-import inspect
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -11,13 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dgjax import algorithms, config, data, experiment, models, reference
+from dgjax import algorithms, config, config_files, config_help, data, experiment, models, reference
 from dgjax.commands import COMMANDS
 from dgjax.evaluation.selection import RULES
 
 DOCS = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted((DOCS.parent / "configs").glob("*.py"))
-ATTRIBUTE = re.compile(r"^ {2}((?:\w+, )*\w+): (.+(?:\n {4,}\S.*)*)", re.MULTILINE)
 SUBJECTS = ("weight", "rate", "steps", "samples", "reduction")
 OF_ANY_METHOD = {"prediction": "Which of the method's ways to predict the results are reported with."}
 
@@ -67,34 +64,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
           *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows), ""]
 
 
-def described(cls: type) -> dict[str, str]:
-  """What one class's own docstring says of its attributes."""
-  text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[2]
-  return {name: " ".join(about.split()) for names, about in ATTRIBUTE.findall(text) for name in names.split(", ")}
-
-
 def attributes(cls: type) -> dict[str, str]:
   """What the docstrings of a class and of its bases say of its attributes, as phrases that stand alone.
 
-  The nearest class counts; where it says "see `OTHER`" of a class that it derives from, that one's words follow.
+  Where they say "see `OTHER`" of a class that it derives from, that one's words follow.
   """
-  own = {base.__name__: described(base) for base in cls.__mro__}
-  found: dict[str, str] = {}
-  for base in reversed(cls.__mro__):
-    for name, text in described(base).items():
-      other = re.search(r"(.*?),? ?see `(\w+)`", text)
-      if other and name in own.get(other[2], {}):
-        text = ": ".join(filter(None, (other[1], own[other[2]][name])))
-      found[name] = text
-  for name, text in OF_ANY_METHOD.items():
-    if found.get(name) == described(algorithms.Algorithm).get(name):
-      found[name] = text
-  return {name: sentence(name, text) for name, text in found.items()}
+  found = config_help.attributes(cls)
+  of_any = config_help.attributes(algorithms.Algorithm)
+  bases = {base.__name__: base for base in cls.__mro__}
+  for name, text in found.items():
+    other = re.search(r"(.*?),? ?see `(\w+)`", text)
+    if other and name in (known := config_help.attributes(bases.get(other[2], object))):
+      text = known[name] + (f" ({other[1]})" if other[1] else "")
+    if text == of_any.get(name):
+      text = OF_ANY_METHOD.get(name, text)
+    found[name] = sentence(name, " ".join(text.split()))
+  return found
 
 
 def sentence(name: str, text: str) -> str:
   """An attribute's description with a subject: of `moment_weight`, "of the distance" is "Weight of the distance"."""
-  if re.match("(of|in|over) ", text):
+  if re.match("(of|over) ", text):
     words = name.split("_")
     text = f"{words[-1] if words[-1] in SUBJECTS else ' '.join(words)} {text}"
   symbol = "_" in text.partition(" ")[0] or re.match(r"[b-z]\b", text)  # lambda_O, n
@@ -256,7 +246,6 @@ def _networks() -> list[str]:
 def _configs() -> list[str]:
   rows = []
   for path in CONFIGS:
-    about = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
     arguments = "; ".join(f"{name}: {words}" for name, words in config.arguments(str(path)).items())
-    rows.append((f"`{path.stem}`", about, arguments))
+    rows.append((f"`{path.stem}`", config_files.about(str(path)), arguments))
   return table(("config", "what it is", "words after its colon, the default first"), rows)

@@ -92,10 +92,3 @@ def test_examples_of_a_method_a_network_and_a_data_set(tmp_path):
   lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
   assert "train/penalty" in lines[0]
 
-
-def test_python_of_the_readme(tmp_path, monkeypatch):
-  [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-  monkeypatch.chdir(tmp_path)
-  names: dict = {}
-  exec(compile(code, "README.md", "exec"), names)
-  assert names["results"]["target"] == "cartoon" and names["probabilities"].shape == (5, 4)

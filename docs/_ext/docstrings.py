@@ -5,6 +5,7 @@ import re
 CODE = re.compile(r"(`[^`\n]+`)")
 MARKUP = re.compile(r"([*|\\]|(?<=\w)_(?!\w))")
 ITEM = re.compile(r"^(\s*)- ")
+KEYED = re.compile(r"^( +)(\w+): ")  # of a mapping that is returned, a key and what is under it
 NAMES = re.compile(r"^( +(?:\w+, )*\w+,)\n +((?:\w+, )*\w+: )", re.MULTILINE)  # of several arguments, on two lines
 
 
@@ -14,11 +15,23 @@ def escape(line: str) -> str:
   return "".join(f"`{part}`" if i % 2 else MARKUP.sub(r"\\\1", part) for i, part in enumerate(parts))
 
 
+def list_keys(lines: list[str]) -> list[str]:
+  """Makes a list of the keys that "Returns:" describes, a line or more for each."""
+  if "Returns:" not in lines:
+    return lines
+  start = lines.index("Returns:") + 1
+  end = next((i for i in range(start, len(lines)) if not lines[i].strip()), len(lines))
+  keyed = [i for i in range(start, end) if (found := KEYED.match(lines[i])) and len(found[1]) == 2]
+  if len(keyed) < 3:
+    return lines
+  return [KEYED.sub(r"\1- `\2`: ", line) if i in keyed else line for i, line in enumerate(lines)]
+
+
 def process(app, what, name, obj, options, lines: list[str]) -> None:
   """Rewrites a docstring in place; blank lines part lists and examples from the paragraphs around them."""
   written: list[str] = []
   item = None  # the indentation of the list's item that a line belongs to
-  for line in NAMES.sub(r"\1 \2", "\n".join(lines)).split("\n"):
+  for line in list_keys(NAMES.sub(r"\1 \2", "\n".join(lines)).split("\n")):
     starts, indent = ITEM.match(line), len(line) - len(line.lstrip())
     example = line.lstrip().startswith((">>>", "..."))
     parted = not written or not written[-1].strip()

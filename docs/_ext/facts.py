@@ -103,7 +103,7 @@ def settings(name: str) -> list[str]:
       rows += [(f"`algorithm.{field.name}.{part.name}`", literal(getattr(field.default, part.name)),
                 inner.get(part.name, "")) for part in dataclasses.fields(field.default)]
     else:
-      swept = " *Several values can train in one program.*" if field.name in cls.swept else ""
+      swept = " *(swept)*" if field.name in cls.swept else ""
       rows.append((f"`algorithm.{field.name}`", literal(field.default), about.get(field.name, "") + swept))
   return table(("setting", "default", "meaning"), rows)
 

@@ -30,7 +30,8 @@ def commands():
       if line.startswith(("dgjax search", "dgjax table")):
         names += [word for word in words[2:] if re.fullmatch(r"[a-z_0-9]+(:[\w,=.]+)", word)]
       settings = [word for word in words if word.startswith("--config.")]
-      found += [(page.name, name, settings) for name in names if not PLACEHOLDER.fullmatch(name.partition(":")[0])]
+      found += [(page.name, name, settings) for name in names
+                if not PLACEHOLDER.fullmatch(name.partition(":")[0]) and not name.startswith("runs/")]
   return found
 
 

@@ -14,7 +14,7 @@ import alternating
 from dgjax import config
 from dgjax.memory import use_huge_pages
 
-CLASSES, DOMAINS = 36, 71  # characters, and fonts to train on (crossgrad.txt, section 4)
+CLASSES, DOMAINS = 36, 71  # characters, and fonts to train on (CrossGrad, section 4)
 
 
 def settings(argv: Sequence[str] | None = None) -> argparse.Namespace:

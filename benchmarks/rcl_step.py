@@ -28,7 +28,7 @@ def settings(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def make_config(method: str, flags: argparse.Namespace) -> Any:
   c = config.default(algorithm=method, model=flags.model, data="digits")
   c.data.image_size, c.batch_size = flags.image_size, flags.batch_size
-  c.optimizer.name, c.optimizer.nesterov, c.optimizer.learning_rate = "sgd", True, 1e-3  # rcl.txt, section 5.1
+  c.optimizer.name, c.optimizer.nesterov, c.optimizer.learning_rate = "sgd", True, 1e-3  # RCL, section 5.1
   if method == "rcl":
     c.algorithm.rescale = flags.rescale
   return c

@@ -22,7 +22,7 @@ ROLES = ("trunk", "head", "residuals", "masks", "discriminator")
 class Schedule:
   """Factor on the learning rate, 1 at the start.
 
-  Source: dmg.txt, section 7.5 (PACS: exponential, 0.99 per epoch; DomainNet: inverse, gamma 1e-4, power 0.75,
+  Source: DMG, section 7.5 (PACS: exponential, 0.99 per epoch; DomainNet: inverse, gamma 1e-4, power 0.75,
     whose clock is the epoch in the paper and the iteration in the released code).
 
   Attributes:
@@ -83,7 +83,7 @@ class Factors:
 class Optimizer:
   """Adam, SGD, RMSProp or Adadelta with coupled L2 (gradient + weight_decay * parameter).
 
-  Adam (beta2 0.999), SGD and Adadelta are PyTorch's. RMSProp is TensorFlow's, which crossgrad.txt's released
+  Adam (beta2 0.999), SGD and Adadelta are PyTorch's. RMSProp is TensorFlow's, which CrossGrad's released
   code uses: the mean square starts at 1, epsilon is added to it before the root, and momentum adds up steps that have
   their learning rate already.
 

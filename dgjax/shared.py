@@ -13,7 +13,7 @@ def ramps_over_the_run(c: ConfigDict) -> None:
 
 
 def wemnet_training(c: ConfigDict, *, epochs: int, small: bool) -> None:
-  """The training of wemnet.txt, section 3.2, and of TLL's DANN, whose rates these are, where the paper is silent.
+  """The training of WEMNet, section 3.2, and of TLL's DANN, whose rates these are, where the paper is silent.
 
   The paper's: SGD, momentum 0.9, learning rate 0.01, weight decay 1e-3, the epochs. TLL's: Nesterov, the rate times
   (1 + 0.001 step)^-0.75, a tenth of it below the bottleneck of 256 units, 32 source and 32 target images a step, epochs
@@ -43,11 +43,11 @@ def wemnet_training(c: ConfigDict, *, epochs: int, small: bool) -> None:
     ramps_over_the_run(c)
 
 
-DRT_CLASSES = 345  # of DomainNet, which the released code of drt.txt is for
+DRT_CLASSES = 345  # of DomainNet, which the released code of DRT is for
 
 
 def drt_mcd(classes: int = DRT_CLASSES) -> dict[str, Any]:
-  """MCD in one step, as drt.txt's released code has it; keys of a config.
+  """MCD in one step, as DRT's released code has it; keys of a config.
 
   The paper states the discrepancy's weight of 50, for DomainNet and for Digit-Five. The discrepancy is a mean over
   classes and at most 2 / classes, so on ten classes a weight weighs 35 times what it does on 345. In runs of some
@@ -62,7 +62,7 @@ def drt_mcd(classes: int = DRT_CLASSES) -> dict[str, Any]:
 
 
 def drt_training(c: ConfigDict) -> None:
-  """The training of drt.txt, section 4, and of its released code where the paper is silent.
+  """The training of DRT, section 4, and of its released code where the paper is silent.
 
   SGD, momentum 0.9, weight decay 5e-4, learning rate 1e-3, ten times that for heads and residuals, a tenth after 5 and
   after 10 of 15 epochs; 64 source and 64 target images a step; heads with two hidden layers of 1,000 units.
@@ -81,7 +81,7 @@ def drt_training(c: ConfigDict) -> None:
 
 
 def crossgrad_training(c: ConfigDict) -> None:
-  """The training of crossgrad.txt, section 4, for images, and of its released code where the paper is silent.
+  """The training of CrossGrad, section 4, for images, and of its released code where the paper is silent.
 
   RMSProp, learning rate 0.02, x0.94 every second epoch, momentum 0.9, epsilon 1, gradients within +-0.1, L2 of 4e-5 on
   kernels; batch 32.
@@ -105,8 +105,8 @@ CROSSGRAD_METHODS: dict[str, dict[str, Any]] = {
     "dan": {"algorithm.hidden": (256, 128, 128, 128), "algorithm.adversarial_weight": 1.0},
     "aggregate": {},  # ERM
 }
-"""The rows of crossgrad.txt's tables: the released code's settings."""
+"""The rows of CrossGrad's tables: the released code's settings."""
 
 RESIDUALS = {"subspace": {"model.dynamic": "subspace"}, "channel": {"model.dynamic": "channel"},
              "both": {"model.dynamic": "both"}, "static": {"model.dynamic": "none"}}
-"""drt.txt's ablations: which dynamic residual the network's convolutions have."""
+"""DRT's ablations: which dynamic residual the network's convolutions have."""

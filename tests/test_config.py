@@ -79,7 +79,7 @@ ADAM = ("optimizer.beta1", "optimizer.epsilon", "optimizer.clip")
 
 @pytest.mark.parametrize("method", ["dmg", "aggregate", "multi_headed"])
 def test_dmgs_settings(method):
-  """dmg.txt, section 7.5: PACS and DomainNet."""
+  """DMG, section 7.5: PACS and DomainNet."""
   for network in ("resnet18", "resnet50", "alexnet"):
     name = f"dmg_pacs:{method},{network}"
     assert values(name, "model.name", "data.name", "data.image_size") == (network, "pacs", 224)
@@ -95,7 +95,7 @@ def test_dmgs_settings(method):
 
 
 def test_dmgs_masks():
-  """dmg.txt, section 3.2 and 7.5: lambda 0.1, logits from U(0, 1), rate and decay those of the network."""
+  """DMG, section 3.2 and 7.5: lambda 0.1, logits from U(0, 1), rate and decay those of the network."""
   for name in ("dmg_pacs", "dmg_domainnet"):
     assert values(name, "algorithm.overlap_weight", "algorithm.masks.init", "algorithm.masks.placement",
                   "algorithm.masks.training") == (0.1, "uniform", "paper", "sample")
@@ -103,7 +103,7 @@ def test_dmgs_masks():
 
 
 def test_episodes_settings():
-  """dmg.txt, section 4.1 (MetaReg by SGD), and MLDG's released code for PACS; 64 examples of each source domain."""
+  """DMG, section 4.1 (MetaReg by SGD), and MLDG's released code for PACS; 64 examples of each source domain."""
   for name in ("dmg_pacs:mldg", "dmg_pacs:metareg"):
     assert values(name, "batch_size", "data.mixing", "optimizer.name") == (192, "balanced", "sgd")
   assert values("dmg_pacs:mldg", *OPTIMIZER, *SCHEDULE) == ("sgd", 5e-4, 5e-5, "exponential", "step", 15_000, 0.1)
@@ -112,7 +112,7 @@ def test_episodes_settings():
 
 @pytest.mark.parametrize("method", rows("crossgrad_fonts", "method"))
 def test_crossgrads_settings(method):
-  """crossgrad.txt, section 4 (RMSProp, 0.02; speech: SGD, 0.001, then 0.0001), else its released code."""
+  """CrossGrad, section 4 (RMSProp, 0.02; speech: SGD, 0.001, then 0.0001), else its released code."""
   for data_set in ("fonts", "handwriting", "rotated_mnist"):
     name = f"crossgrad_{data_set}:{method}"
     assert values(name, "batch_size", *OPTIMIZER) == (32, "rmsprop", 0.02, 4e-5)
@@ -136,7 +136,7 @@ def test_crossgrads_moves():
 
 @pytest.mark.parametrize("method", rows("rcl_mnist_mp", "method"))
 def test_rcls_settings(method):
-  """rcl.txt, section 5.1."""
+  """RCL, section 5.1."""
   name = f"rcl_mnist_mp:{method}"
   assert values(name, *LENGTH, *OPTIMIZER) == (128, 10, 0, "sgd", 1e-3, 1e-5)
   assert values(name, "optimizer.momentum", "optimizer.nesterov", "optimizer.decayed", "optimizer.schedule.name") == (
@@ -153,12 +153,12 @@ def test_rcls_settings(method):
     ("reconstruction", "reconstruction_weight", 1.0), ("spectral_decoupling", "logit_weight", 5.0),
     ("rsc", "form", "channel")])
 def test_rcls_rows(row, key, weight):
-  """rcl.txt, section 5.1 and Table 2."""
+  """RCL, section 5.1 and Table 2."""
   assert values(f"rcl_mnist_mp:{row}", f"algorithm.{key}") == (weight,)
 
 
 def test_drts_settings():
-  """drt.txt, section 4, and its released code: eta 50, lambda 4, heads and new layers at ten times the rate."""
+  """DRT, section 4, and its released code: eta 50, lambda 4, heads and new layers at ten times the rate."""
   for name in ("drt_domainnet", "drt_pacs"):
     assert values(name, *LENGTH, *OPTIMIZER, "optimizer.momentum") == (64, 15, 0, "sgd", 1e-3, 5e-4, 0.9)
     assert values(name, *SCHEDULE) == ("exponential", "epoch", 5, 0.1)
@@ -175,7 +175,7 @@ def test_drts_settings():
 
 @pytest.mark.parametrize("method", rows("drt_digit_five", "method"))
 def test_digit_fives_settings(method):
-  """drt.txt, section 4.1: SGD, 2e-3, a tenth every 100 of 300 epochs."""
+  """DRT, section 4.1: SGD, 2e-3, a tenth every 100 of 300 epochs."""
   name = f"drt_digit_five:{method}"
   assert values(name, *LENGTH, *OPTIMIZER, "optimizer.momentum") == (128, 300, 0, "sgd", 2e-3, 5e-4, 0.9)
   assert values(name, *SCHEDULE) == ("exponential", "epoch", 100, 0.1)
@@ -186,7 +186,7 @@ def test_digit_fives_settings(method):
     ("wemnet_office31", "resnet50", 20_000), ("wemnet_visda", "resnet101", 30_000),
     ("wemnet_pacs", "resnet18", 20_000)])
 def test_wemnets_settings(name, model, steps):
-  """wemnet.txt, section 3.2, and TLL's DANN: Nesterov, a tenth of the rate below a bottleneck of 256 units."""
+  """WEMNet, section 3.2, and TLL's DANN: Nesterov, a tenth of the rate below a bottleneck of 256 units."""
   for row in rows(name, "method"):
     assert values(f"{name}:{row}", *LENGTH[::2], *OPTIMIZER) == (32, steps, "sgd", 0.01, 1e-3)
     assert values(f"{name}:{row}", "optimizer.momentum", "optimizer.nesterov") == (0.9, True)

@@ -70,7 +70,7 @@ def test_sgd_against_loops(momentum, nesterov):
 
 
 def test_rmsprop_with_clipping_against_loops():
-  """TensorFlow's, with which crossgrad.txt was trained: decay 0.9, momentum 0.9, epsilon 1, elements within 0.1."""
+  """TensorFlow's, with which CrossGrad was trained: decay 0.9, momentum 0.9, epsilon 1, elements within 0.1."""
   rng = np.random.default_rng(0)
   p, grads = rng.normal(size=3), [rng.normal(size=3) for _ in range(4)]
   made = make(2.0, name="rmsprop", epsilon=1.0, clip=0.1)

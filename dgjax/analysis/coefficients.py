@@ -33,7 +33,7 @@ def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Ma
   Raises:
     UserError: the network has no dynamic residual, or there are no batches.
 
-  Source: drt.txt, section 4.5.
+  Source: DRT, section 4.5.
   """
   last = max(network.index(stage) for stage in variables["params"])
   stop = network.names[last + 1] if last + 1 < len(network.names) else None
@@ -77,7 +77,7 @@ def vectors(coefficients: Mapping[str, np.ndarray], half: str = "") -> np.ndarra
   Raises:
     ValueError: another half.
 
-  Source: drt.txt, section 4.5, Fig. 4; Fig. 5 for the halves.
+  Source: DRT, section 4.5, Fig. 4; Fig. 5 for the halves.
   """
   layers, middle = list(coefficients), len(coefficients) // 2
   parts = {"": layers, "low": layers[:middle], "high": layers[middle:]}

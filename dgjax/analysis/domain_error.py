@@ -38,7 +38,7 @@ def domain_errors(run: Run, batch_size: int = 256) -> dict[str, dict[str, float]
   Raises:
     UserError: the run is of another method.
 
-  Source: wemnet.txt, section 3.4, Eq. 12, Table 4, which trains for 10 epochs.
+  Source: WEMNet, section 3.4, Eq. 12, Table 4, which trains for 10 epochs.
   """
   if not isinstance(run.algorithm, WEMNet):
     raise UserError(f"the domain error is WEMNet's, and this run is of {run.config.algorithm.name}")

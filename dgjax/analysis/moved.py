@@ -30,7 +30,7 @@ def move(run: Run, images: np.ndarray, labels: np.ndarray, domains: np.ndarray) 
   Raises:
     UserError: the run is of another method.
 
-  Source: crossgrad.txt, Algorithm 1, line 5.
+  Source: CrossGrad, Algorithm 1, line 5.
   """
   algorithm, size = run.algorithm, run.config.batch_size
   if not isinstance(algorithm, InputGradient):

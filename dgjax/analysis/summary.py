@@ -27,7 +27,7 @@ def summary(results: Sequence[Mapping[str, Any]], workdir: pathlib.Path) -> str:
   Returns:
     Several lines: accuracy in percent under each selection rule, a line for each target and value of the sweep, with
     its standard error where there are several seeds. Where each target has one run: for methods with a member per
-    source domain the accuracy of each on each domain (dmg.txt, Table 4), and the overlap of their masks. At last where
+    source domain the accuracy of each on each domain (DMG, Table 4), and the overlap of their masks. At last where
     the files are.
   """
   runs = [Finished(workdir, one, flatten(one.get("config", {}))) for one in results]

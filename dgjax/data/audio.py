@@ -124,7 +124,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     (1 + (n - 480) // 160, 40) float32, at least log(1e-12) = -27.6.
 
   Source: Davis and Mermelstein, "Comparison of Parametric Representations for Monosyllabic Word Recognition in
-  Continuously Spoken Sentences", IEEE TASSP 1980; 30 ms, 10 ms and 40 channels: crossgrad.txt's recogniser.
+  Continuously Spoken Sentences", IEEE TASSP 1980; 30 ms, 10 ms and 40 channels: CrossGrad's recogniser.
   """
   frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::STRIDE]
   hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(WINDOW) / WINDOW)

@@ -330,12 +330,12 @@ AUGMENTATIONS: dict[str, Augmentation] = {
   # Resized to 256/224 of the size, a random crop of the size, flip. Source: DMG, released code (DomainNet)
   "domainnet": Augmentation(transforms.enlarge, transforms.random_crop, random_crop, flip=True, enough=256 / 224),
   # Resized to 256/224 of the size, a box of 8 to 100 % of the area resized to the size, flip.
-  # Source: Transfer-Learning-Library's default for Office-31, on which wemnet.txt seems to build
+  # Source: Transfer-Learning-Library's default for Office-31, on which WEMNet seems to build
   "office": Augmentation(
     transforms.enlarge, functools.partial(transforms.random_resized_crop, scale=_WIDE),
     functools.partial(random_resized_crop, scale=_WIDE), flip=True, enough=256 / 224),
   # Resized to 256/224 of the size, the centre of the size, flip.
-  # Source: Transfer-Learning-Library's setting for VisDA-2017, on which wemnet.txt seems to build
+  # Source: Transfer-Learning-Library's setting for VisDA-2017, on which WEMNet seems to build
   "visda": Augmentation(transforms.centre, flip=True, enough=256 / 224),
   "none": Augmentation(transforms.resize),
 }

@@ -54,7 +54,7 @@ def centre(image: Image.Image, size: int) -> Image.Image:
   Returns:
     The crop; where a side is odd, the middle is rounded down.
 
-  Source: Transfer-Learning-Library's evaluation on Office-31 and VisDA-2017, on which wemnet.txt seems to build.
+  Source: Transfer-Learning-Library's evaluation on Office-31 and VisDA-2017, on which WEMNet seems to build.
   """
   offset = (enlarged(size) - size) // 2
   return enlarge(image, size).crop((offset, offset, offset + size, offset + size))

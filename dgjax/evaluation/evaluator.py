@@ -106,7 +106,7 @@ class Measured:
       `accuracy`, for each way and domain: the target's test split, and the sources' where the data set has them apart
       from training; `class_accuracy`, likewise, the mean of the classes' accuracies; `classes_accuracy`, of each class
       on the target; and `mask_matrix` for methods with a member per source domain: accuracy of each member alone, and
-      combined, on each source (its test split, or else validation) and on the target (dmg.txt, Table 4).
+      combined, on each source (its test split, or else validation) and on the target (DMG, Table 4).
     """
     split = "test" if self.source_test else "val"
     counts = {domain: self.of(domain, split) for domain in self.sources} | {self.target: self.of(self.target, "test")}

@@ -20,7 +20,7 @@ def domain_cross_entropy(source: jax.Array, target: jax.Array) -> jax.Array:
   Raises:
     ValueError: the shapes do not fit.
 
-  Source: Ganin et al., 2016, Eq. 9 and 14; wemnet.txt, Eq. 10, with the sign turned.
+  Source: Ganin et al., 2016, Eq. 9 and 14; WEMNet, Eq. 10, with the sign turned.
   """
   if source.ndim != 1 or target.ndim != 1:
     raise ValueError(f"need one logit an example, not {source.shape} and {target.shape}")

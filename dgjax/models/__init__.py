@@ -16,13 +16,13 @@ __all__ = ["NETWORKS", "Network", "build", "defaults", "dynamic", "weights"]
 
 NETWORKS: dict[str, tuple[Callable[..., Network], str]] = {
     "alexnet": (alexnet.alexnet, "AlexNet, torchvision's layout (Krizhevsky, One weird trick, 2014)"),
-    "convnet2": (lenet.convnet2, "two 3x3 convolutions for rotated digits (Motiian et al., ICCV 2017; crossgrad.txt)"),
-    "digitnet": (small.digitnet, "three 5x5 convolutions with BatchNorm, of M3SDA and MCD (drt.txt's LeNet)"),
+    "convnet2": (lenet.convnet2, "two 3x3 convolutions for rotated digits (Motiian et al., ICCV 2017; CrossGrad)"),
+    "digitnet": (small.digitnet, "three 5x5 convolutions with BatchNorm, of M3SDA and MCD (DRT's LeNet)"),
     "digitnet_small": (small.digitnet_small, "digitnet at a quarter of its widths (no paper)"),
     "kwsnet": (lenet.kwsnet, "two convolutions for spoken words (Sainath and Parada, Interspeech 2015)"),
-    "lenet3": (lenet.lenet3, "LeNet with three pooled 5x5 convolutions (crossgrad.txt, section 4)"),
-    "lenet4": (lenet.lenet4, "LeNet with four, as crossgrad.txt's released DAN has it"),
-    "resnet2": (resnet.resnet2, "ResNet of two basic blocks for small images (our reading of crossgrad.txt, Table 5)"),
+    "lenet3": (lenet.lenet3, "LeNet with three pooled 5x5 convolutions (CrossGrad, section 4)"),
+    "lenet4": (lenet.lenet4, "LeNet with four, as CrossGrad's released DAN has it"),
+    "resnet2": (resnet.resnet2, "ResNet of two basic blocks for small images (our reading of CrossGrad, Table 5)"),
     "mnistnet": (lenet.mnistnet, "two convolutions, three linear layers (Duboudin et al., RCL, 2021, after JiGen)"),
     "resnet18": (resnet.resnet18, "ResNet-18, torchvision's layout (He et al., Deep residual learning, 2016)"),
     "resnet34": (resnet.resnet34, "ResNet-34, torchvision's layout (He et al., Deep residual learning, 2016)"),

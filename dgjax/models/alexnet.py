@@ -60,7 +60,7 @@ class Flatten(nn.Module):
 
 def alexnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "uniform",
             dropout: bool = True) -> Network:
-  """Builds AlexNet; both of DMG's placements mask the inputs of the linear layers (dmg.txt, section 4.1).
+  """Builds AlexNet; both of DMG's placements mask the inputs of the linear layers (DMG, section 4.1).
 
   Args:
     num_classes: number of logits.

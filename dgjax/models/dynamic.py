@@ -1,4 +1,4 @@
-"""Dynamic residual transfer: convolutions whose kernel depends on the example (Li et al., CVPR 2021; drt.txt).
+"""Dynamic residual transfer: convolutions whose kernel depends on the example (Li et al., CVPR 2021; DRT).
 
 A convolution's kernel is W(x) = W0 + dW(x), a static one and a residual that a light attention branch chooses by the
 input of the block (Eq. 2):
@@ -64,7 +64,7 @@ class Attention(nn.Module):
     gate: a key of GATES.
     phi_init: initialiser of a Phi, given the shape (1, 1, in, out) of the 1x1 convolution that it is.
 
-  Source: drt.txt, Fig. 3 and Eqs. 3 to 5; released code for widths, N(0, 0.01^2) in both layers, no biases and no
+  Source: DRT, Fig. 3 and Eqs. 3 to 5; released code for widths, N(0, 0.01^2) in both layers, no biases and no
     temperature. That the two variants share the first layer in "both" is our reading.
   """
 
@@ -122,7 +122,7 @@ class DynamicConv(nn.Module):
     gate: a key of GATES.
     form: one of FORMS, or "auto": `ops.mix_channels`, the fastest of them at hand.
 
-  Source: drt.txt, Eqs. 2 to 5, and Fig. 3.
+  Source: DRT, Eqs. 2 to 5, and Fig. 3.
   """
 
   features: int

@@ -24,10 +24,10 @@ uniform_fan_in: Initializer = initializers.variance_scaling(1 / 3, "fan_in", "un
 """PyTorch's default for convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
 
 small_normal: Initializer = initializers.normal(0.001)
-"""N(0, 0.001^2), the "custom" last layer of dmg.txt's released configurations."""
+"""N(0, 0.001^2), the "custom" last layer of DMG's released configurations."""
 
 truncated_normal: Initializer = initializers.truncated_normal(0.1)
-"""N(0, 0.1^2) within two deviations, every layer of crossgrad.txt's released code."""
+"""N(0, 0.1^2) within two deviations, every layer of CrossGrad's released code."""
 
 HEAD_INITS: dict[str, Initializer] = {
     "uniform": uniform_fan_in, "normal": small_normal, "truncated": truncated_normal}

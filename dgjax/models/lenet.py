@@ -1,4 +1,4 @@
-"""Networks of a few convolutions and linear layers, without normalisation, that crossgrad.txt and rcl.txt train."""
+"""Networks of a few convolutions and linear layers, without normalisation, that CrossGrad and RCL train."""
 
 from functools import partial
 from typing import Any
@@ -93,7 +93,7 @@ class Hidden(nn.Module):
 
 
 def _network(stages: list[Stage], embedding: str) -> Network:
-  """A network whose linear layers' inputs are masked, as in AlexNet (dmg.txt, section 4.1)."""
+  """A network whose linear layers' inputs are masked, as in AlexNet (DMG, section 4.1)."""
   names = [name for name, _ in stages]
   masked = tuple(names[names.index("flatten") + 1:])
   last = names[names.index("flatten") - 1]
@@ -117,7 +117,7 @@ def lenet3(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
   Returns:
     The network, for images of at least 8x8.
 
-  Source: crossgrad.txt, section 4 (three pooled convolutions, ReLU); sizes from the released code.
+  Source: CrossGrad, section 4 (three pooled convolutions, ReLU); sizes from the released code.
   """
   convs: list[Stage] = [(f"conv{i}", partial(ConvPool, width, (5, 5), dtype=dtype))
                         for i, width in enumerate((32, 64, 128), 1)]
@@ -137,7 +137,7 @@ def lenet4(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
   Returns:
     The network, for images of at least 16x16.
 
-  Source: crossgrad.txt's released code.
+  Source: CrossGrad's released code.
   """
   convs: list[Stage] = [(f"conv{i}", partial(ConvPool, width, (5, 5), dtype=dtype))
                         for i, width in enumerate((32, 64, 128, 128), 1)]
@@ -162,7 +162,7 @@ def convnet2(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "un
     The network, for images of at least 6x6.
 
   Source: Motiian et al., Unified deep supervised domain adaptation and generalization, ICCV 2017, released code;
-    crossgrad.txt, section 4.
+    CrossGrad, section 4.
   """
   conv = partial(ConvPool, 32, (3, 3), 0, kernel_init=glorot_uniform, dtype=dtype)
   hidden = partial(Hidden, kernel_init=glorot_uniform, dtype=dtype)
@@ -185,7 +185,7 @@ def kwsnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
     The network.
 
   Source: Sainath and Parada, Convolutional neural networks for small-footprint keyword spotting, Interspeech 2015, in
-    the form of TensorFlow's speech-commands tutorial ("conv"), which crossgrad.txt names.
+    the form of TensorFlow's speech-commands tutorial ("conv"), which CrossGrad names.
   """
   conv = partial(ConvPool, 64, dropout=0.5 * dropout, kernel_init=initializers.truncated_normal(0.01), dtype=dtype)
   return _network([("conv1", partial(conv, kernel_size=(20, 8))), ("conv2", partial(conv, kernel_size=(10, 4), pool=1)),

@@ -20,7 +20,7 @@ class Network(nn.Module):
     stages: pairs of a name (torchvision's, so that published weights map by name) and a constructor that
       takes `name`. Stage modules are called as `stage(x, train)`.
     masked: for each placement ("paper", "code") the stages whose input domain-specific masks multiply
-      (dmg.txt, section 4.1).
+      (DMG, section 4.1).
     features: name of the stage whose input is the last convolutional map (batch, height, width, channels): what
       is before it is the feature extractor, the rest the classifier, for methods that tell the two apart.
     features_kernel: path of the convolution kernel (height, width, in, out) that makes that map's channels, such as

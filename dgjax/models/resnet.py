@@ -22,7 +22,7 @@ from dgjax.models import layers
 from dgjax.models.network import Constructor, Network, Stage
 
 MASKED = {"paper": ("layer4", "fc"), "code": ("layer3", "layer4", "fc")}
-"""Where DMG's masks sit: dmg.txt, section 4.1, and the released commands."""
+"""Where DMG's masks sit: DMG, section 4.1, and the released commands."""
 
 
 class Block(nn.Module):
@@ -157,7 +157,7 @@ def resnet2(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "uni
             block_conv: Constructor = layers.BlockConv) -> Network:
   """Builds a residual network of two basic blocks for small images: 32 channels, then 64 at half the size.
 
-  crossgrad.txt reports a "2-block ResNet" and says no more of it; sizes are ours. Nothing is pooled before the blocks.
+  CrossGrad reports a "2-block ResNet" and says no more of it; sizes are ours. Nothing is pooled before the blocks.
 
   Args:
     num_classes: number of logits.
@@ -168,7 +168,7 @@ def resnet2(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "uni
   Returns:
     The network, whose masks sit on the inputs of layer2 and fc.
 
-  Source: crossgrad.txt, section 4.1, Table 5.
+  Source: CrossGrad, section 4.1, Table 5.
   """
   conv, block_conv, norm = (partial(make, dtype=dtype) for make in (layers.Conv, block_conv, layers.BatchNorm))
   block = partial(BasicBlock, conv=conv, block_conv=block_conv, norm=norm)

@@ -66,7 +66,7 @@ def smallnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "un
              block_conv: Constructor = layers.BlockConv, widths: tuple[int, int, int] = (16, 32, 64)) -> Network:
   """Builds the network for digits: three convolutional stages, global average, one linear layer.
 
-  Masks sit as in dmg.txt's larger networks: on the input of the last convolutional stage and on that of the
+  Masks sit as in DMG's larger networks: on the input of the last convolutional stage and on that of the
   linear layer ("paper"); "code" adds the stage before.
 
   Args:
@@ -92,7 +92,7 @@ def digitnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "un
 
   Three 5x5 convolutions, the first two with 3x3 pooling by 2, then 3072 units with dropout 0.5 and 2048 units, each
   with BatchNorm and ReLU; logits. Layers start as PyTorch's do. The convolutions have no bias, which BatchNorm would
-  take away again. Masks sit on the inputs of the linear layers, as in AlexNet (dmg.txt). The embedding is the 2048
+  take away again. Masks sit on the inputs of the linear layers, as in AlexNet (DMG). The embedding is the 2048
   units; classifiers that have the last hidden layer to themselves, as MCD's, start at fc2.
 
   Args:
@@ -106,8 +106,8 @@ def digitnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "un
   Returns:
     The network, for images of any size (the first linear layer grows with it).
 
-  Source: drt.txt, section 4.1 (LeNet, a residual on each convolution); sizes from the released code of M3SDA (Peng et
-    al., ICCV 2019) and MCD (Saito et al., CVPR 2018), since drt.txt gives none.
+  Source: DRT, section 4.1 (LeNet, a residual on each convolution); sizes from the released code of M3SDA (Peng et
+    al., ICCV 2019) and MCD (Saito et al., CVPR 2018), since DRT gives none.
   """
   conv = partial(ConvStage, dtype=dtype, block_conv=partial(block_conv, side=5, kernel_init=layers.uniform_fan_in))
   pools = ((3, 2, 1), (3, 2, 1), None)

@@ -48,7 +48,7 @@ def test_heads_against_loops():
 
 
 def test_shared_heads_are_aggregate():
-  """The released code's AlexNet: all heads are one (facts of dmg.txt)."""
+  """The released code's AlexNet: all heads are one (facts of DMG)."""
   shared, aggregate = make("multi_headed", shared_heads=True), make("aggregate")
   state, plain = start(shared), start(aggregate)
   head = jax.tree.map(lambda x: x[0], state.params["heads"])

@@ -39,7 +39,7 @@ def descended(before, clean, again, alpha, rate):
 
 @pytest.mark.parametrize("gradient,scale", [("batch", 1), ("example", 16)])
 def test_crossgrad_is_algorithm_1(gradient, scale):
-  """crossgrad.txt, Algorithm 1, on linear networks, whose gradients are written out."""
+  """CrossGrad, Algorithm 1, on linear networks, whose gradients are written out."""
   algorithm = dataclasses.replace(
       make("crossgrad", network=linear(CLASSES), domain_network=linear(DOMAINS), gradient=gradient, alpha=0.3,
            domain_alpha=0.6, epsilon=5.0, domain_epsilon=7.0, clip=0.01), optimizer=SGD)

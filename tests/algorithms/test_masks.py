@@ -21,7 +21,7 @@ def test_straight_through_is_exact_in_value_and_passes_the_gradient():
 
 
 def test_gradient_to_the_logits_is_that_of_the_probabilities():
-  """d loss / d logit = d loss / d b * m (1 - m), in a plain loop (dmg.txt, section 3.2)."""
+  """d loss / d logit = d loss / d b * m (1 - m), in a plain loop (DMG, section 3.2)."""
   logits = {"fc": jnp.array([[0.3, -1.0, 0.0], [2.0, 0.1, -0.5]])}
   domain, weight = jnp.array([0, 1, 1, 0]), jnp.arange(12.0).reshape(4, 3)
 

@@ -1,4 +1,4 @@
-"""Section by section what wemnet.txt asks of its masks, modules and gradients, against plain loops."""
+"""Section by section what WEMNet asks of its masks, modules and gradients, against plain loops."""
 
 import jax
 import jax.numpy as jnp

@@ -68,3 +68,12 @@ def test_phases_are_compared_with_computing_both(script):
   for line, what in zip(lines, ("adda, source", "adda, adaptation", "metareg, regulariser", "metareg, training"),
                         strict=True):
     assert re.fullmatch(rf"{what} *[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+-[\d.]+ +1", line)
+
+
+def test_arithmetic_is_counted_by_phase(script):
+  benchmark = script("arithmetic")
+  header, *rows = benchmark.report(benchmark.settings(["--model=smallnet", "--image_size=16", "aggregate", "adda"])
+                                   ).splitlines()
+  assert re.fullmatch(r"smallnet, 16 px, batch 64; aggregate: 0\.\d+ GFLOP a step", header)
+  assert [row.split()[:2] for row in rows] == [["aggregate", "training"], ["adda", "source"], ["adda", "adaptation"]]
+  assert rows[0].split()[2] == rows[1].split()[2] == "1.00" and float(rows[2].split()[2]) > 1.1

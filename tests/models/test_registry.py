@@ -9,7 +9,7 @@ from dgjax import models, ops
 from dgjax.errors import UserError
 from dgjax.models import layers
 
-FACTS = {  # parameters with 1000 classes as torchvision counts them; channels of the masked inputs (dmg.txt)
+FACTS = {  # parameters with 1000 classes as torchvision counts them; channels of the masked inputs (DMG)
     "alexnet": (61_100_840, {"classifier.1": 9216, "classifier.4": 4096, "classifier.6": 4096}),
     "convnet2": (None, {"fc1": 28800, "fc2": 120, "fc3": 84}),
     "digitnet": (None, {"fc1": 32_768, "fc2": 3072, "fc3": 2048}),

@@ -28,7 +28,7 @@ def paint(digit: np.ndarray, colour: np.ndarray) -> np.ndarray:
   Returns:
     (h, w, 3) uint8: intensity times colour.
 
-  Source: rcl.txt, Section 3.
+  Source: RCL, Section 3.
   """
   return (digit[..., None] / 255.0 * colour + 0.5).astype(np.uint8)
 
@@ -97,7 +97,7 @@ class MissingPatterns(Coloured):
   Both have all digits, so that with target "coloured" a network is trained on digits without colour, and scored on
   others by its validation: the row of plain MNIST. Settings: `grey`: the level of grey, in [0, 255].
 
-  Source: rcl.txt, Section 3; colours from the authors' repository.
+  Source: RCL, Section 3; colours from the authors' repository.
   """
 
   domains = ("coloured", "grey")
@@ -123,7 +123,7 @@ class MnistMp(MissingPatterns, mnist.Mnist):
   """MNIST-MP (missing patterns).
 
   Source: Duboudin et al., "Encouraging Intra-Class Diversity Through a Reverse Contrastive Loss for Better
-  Single-Source Domain Generalization", ICCV Workshops 2021 (rcl.txt, Section 3).
+  Single-Source Domain Generalization", ICCV Workshops 2021 (RCL, Section 3).
   """
 
   name = "mnist_mp"
@@ -139,7 +139,7 @@ class DigitsMp(MissingPatterns, mnist.Embedded):
 class MnistUp(Coloured, mnist.Mnist):
   """MNIST-UP (uncorrelated patterns): colours as in MNIST-MP that, in testing, tell nothing or mislead.
 
-  The paper names it (rcl.txt, Section 5) and does not say what it is; this is our definition. Domain "correlated" is
+  The paper names it (RCL, Section 5) and does not say what it is; this is our definition. Domain "correlated" is
   MNIST-MP's "coloured", the only one to train on. The others have the 10,000 test digits: in "uncorrelated" a digit's
   colour is drawn from the ten, each as likely; in "anticorrelated" class k has the colour of class (k + 1) mod 10, so
   that no digit has its own class's colour, and who goes by colour is always wrong.

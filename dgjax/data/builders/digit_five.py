@@ -45,7 +45,7 @@ class DigitFive(base.RootedLayout):
   folder to make mnist_m with, or "" for two that come with scikit-learn. `rendered`: how many images of synthetic are
   made to train on and to test on.
 
-  Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; drt.txt, Section 4.1. The
+  Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; DRT, Section 4.1. The
     released code of M3SDA tests on all 10,000 digits of MNIST where the paper says 9,000.
   """
 

@@ -84,7 +84,7 @@ def draw(font: ImageFont.FreeTypeFont, character: str, rotation: float, noise: f
   Returns:
     (32, 32) uint8.
 
-  Source: crossgrad.txt, Section 4, which does not state the magnitudes.
+  Source: CrossGrad, Section 4, which does not state the magnitudes.
   """
   side = SIZE * OVERSAMPLING
   canvas = Image.new("L", (side, side))
@@ -106,7 +106,7 @@ class Fonts(Grouped):
   training, 25 % for testing, 10 % for validation, as in the paper; or "order", by file name, with the shares of the
   released code.
 
-  Source: Shankar et al., "Generalizing Across Domains via Cross-Gradient Training", ICLR 2018 (crossgrad.txt,
+  Source: Shankar et al., "Generalizing Across Domains via Cross-Gradient Training", ICLR 2018 (CrossGrad,
   Section 4).
   """
 

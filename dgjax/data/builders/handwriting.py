@@ -22,7 +22,7 @@ class Handwriting(Grouped, base.RootedLayout):
   have written every character. The defaults split writers as the paper does, 60 % for training, 25 % for testing, 15 %
   for validation.
 
-  Source: crossgrad.txt, Section 4 (LipiTk's Devanagari characters).
+  Source: CrossGrad, Section 4 (LipiTk's Devanagari characters).
   """
 
   name = "handwriting"

@@ -25,7 +25,7 @@ class Rotated(mnist.Parts):
   were trained on at other angles, as in the papers.
 
   Source: Ghifary et al., "Domain Generalization for Object Recognition with Multi-task Autoencoders", ICCV 2015;
-  crossgrad.txt, Section 4.
+  CrossGrad, Section 4.
   """
 
   domains = tuple(ANGLES)

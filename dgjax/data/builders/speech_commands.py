@@ -41,7 +41,7 @@ class SpeechCommands(Grouped, base.RootedLayout):
   its commands, as far as they go; `silence`: how many cuts of noise there are for each command; `val_fraction`: of the
   speakers, 20 % as in the paper; `test_fraction`: of the speakers, 20 % as in the paper.
 
-  Source: Warden, "Speech Commands", arXiv:1804.03209, 2018; crossgrad.txt, Section 4.
+  Source: Warden, "Speech Commands", arXiv:1804.03209, 2018; CrossGrad, Section 4.
   """
 
   name = "speech_commands"

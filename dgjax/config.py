@@ -24,6 +24,7 @@ HIGHEST_SEED = 2**63 - 1  # JAX makes keys of 64-bit integers
 # Keys that do not change a run's numbers: a resumed run may have other values.
 FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "grouping", "data.on_device", "data.dir",
         "data.cache_dir", "data.threads", "data.prefetch")
+INFINITE = ("algorithm.margin",)  # keys whose value may be infinite
 
 PUBLISHED = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101")  # networks that there are weights for
 FROM_SCRATCH = {"adam": 1e-3, "sgd": 1e-2}  # learning rates below a third of these are for fine-tuning
@@ -231,6 +232,9 @@ def check(config: ConfigDict) -> None:
   for key in ("seed", "data.split_seed"):
     if flat[key] > HIGHEST_SEED:
       raise UserError(f"config.{key} is {flat[key]}: it must be below 2^63")
+  for key, value in flat.items():
+    if isinstance(value, float) and not math.isfinite(value) and (math.isnan(value) or key not in INFINITE):
+      raise UserError(f"config.{key} is {value}: it must be a finite number")
   if not config.steps and config.epochs <= 0:
     raise UserError(f"config.epochs is {config.epochs}: it must be above 0, or set config.steps")
   if not 0 <= config.early_stop <= 1:

@@ -3,13 +3,14 @@
 import json
 import logging
 import pathlib
+import shutil
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from dgjax import parallel
-from dgjax.config import differences
+from dgjax.config import differences, flatten
 from dgjax.errors import UserError
 from dgjax.files import read_json, write_atomically
 
@@ -60,8 +61,34 @@ class RunFolder:
     if problem := parallel.agree(problem):
       raise UserError(problem)
 
-  def claim(self, config: ConfigDict) -> dict[str, Any] | None:
+  def results_of(self, config: ConfigDict) -> dict[str, Any] | None:
+    """The contents of `results.json` if the run of this config is finished; nothing is written, nor need it be locked.
+
+    Raises:
+      UserError: a file of the folder is damaged.
+    """
+    answer: dict[str, Any] = {}
+    if jax.process_index() == 0 and (self.path / "results.json").exists() and (self.path / "config.json").exists():
+      try:
+        if not differences(self._settings(), json.loads(config.to_json())):
+          answer = {"results": read_json(self.path / "results.json", "the results of the run", RESULTS)}
+      except UserError as error:
+        answer = {"problem": str(error)}
+    answer = parallel.agree(answer)
+    if problem := answer.get("problem"):
+      raise UserError(problem)
+    if results := answer.get("results"):
+      log.info("%s is finished", self.path)
+      return results
+    return None
+
+  def claim(self, config: ConfigDict, from_step: int | None = None) -> dict[str, Any] | None:
     """Takes the folder for a config, or checks that the run in it is of this config; process 0 decides for all.
+
+    Args:
+      config: of the run.
+      from_step: of a checkpoint that the run is to go on from, with other numbers of the optimiser or the method. The
+        change is appended to `changes.json`. Given once more with the same numbers, the run just goes on.
 
     Returns:
       The contents of `results.json` if the run is finished.
@@ -72,7 +99,7 @@ class RunFolder:
     answer: dict[str, Any] = {}
     if jax.process_index() == 0:
       try:
-        answer = {"results": self._claim(config)}
+        answer = {"results": self._claim(config, from_step)}
       except UserError as error:
         answer = {"problem": str(error)}
     answer = parallel.agree(answer)
@@ -83,25 +110,63 @@ class RunFolder:
                       "--workdir must be on a file system that all processes share")
     return answer["results"]
 
-  def _claim(self, config: ConfigDict) -> dict[str, Any] | None:
+  def _claim(self, config: ConfigDict, from_step: int | None) -> dict[str, Any] | None:
     path, results = self.path / "config.json", self.path / "results.json"
-    if not path.exists() or not (self.checkpoints.exists() or (self.path / "metrics.jsonl").exists()):
+    if from_step is not None:
+      self._go_back(config, from_step)
+    elif not path.exists() or not (self.checkpoints.exists() or (self.path / "metrics.jsonl").exists()):
       write_atomically(path, config.to_dict())  # of a start that failed before any step nothing is to be kept
       return None
-    old, new = read_json(path, "the settings of the run"), json.loads(config.to_json())
-    changed = differences(old, new)
+    changed = differences(self._settings(), json.loads(config.to_json()))
     longer = [change for change in changed if change.partition(":")[0] in LENGTH]
     if others := [change for change in changed if change not in longer]:
       raise UserError(f"{self.path} holds a run with another config ({'; '.join(others)}): "
-                      "use the same config to resume, or another --workdir")
+                      "use the same config to resume, --from_step=STEP to change numbers of config.optimizer and "
+                     "config.algorithm from a checkpoint on, or another --workdir")
     finished = read_json(results, "the results of the run", RESULTS) if results.exists() else None
     if not longer:
+      if finished:
+        log.info("%s is finished", self.path)
       return finished
     log.info("the run goes on with another length (%s)", "; ".join(longer))
     if finished:
       results.replace(results.with_name(f"results-{finished['step']}.json"))
     write_atomically(path, config.to_dict())
     return None
+
+  def _go_back(self, config: ConfigDict, step: int) -> None:
+    """Makes the checkpoint of `step` the newest and the config's numbers those of the run."""
+    old, new = self._settings(), json.loads(config.to_json())
+    changed = differences(old, new)
+    before = flatten(old)
+    if others := [change for change in changed if (key := change.partition(":")[0]) not in LENGTH and not (
+        key.startswith(("optimizer.", "algorithm.")) and isinstance(before.get(key), float))]:
+      raise UserError("--from_step is for changes of numbers of config.optimizer and config.algorithm, and here "
+                      f"differ {'; '.join(others)}: use another --workdir")
+    earlier = self.changes()
+    if not changed and earlier and earlier[-1]["step"] == step:
+      return
+    found = {int(path.name): path for path in self.checkpoints.glob("*") if path.name.isdecimal()}
+    if step not in found:
+      raise UserError(f"--from_step={step}: {self.path} has no checkpoint of that step "
+                      f"(it has: {', '.join(map(str, sorted(found))) or 'none'})")
+    # What a crash in between leaves undone, the same command does: the settings come last.
+    for later in sorted(found.keys() - set(range(step + 1)), reverse=True):
+      shutil.rmtree(found[later])
+    for name in ("results.json", "failure.json"):
+      (self.path / name).unlink(missing_ok=True)
+    if [*earlier[-1:], {}][0] != (change := {"step": step, "changed": changed}):
+      write_atomically(self.path / "changes.json", {"changes": [*earlier, change]})
+    write_atomically(self.path / "config.json", new)
+    log.info("going on from step %d with %s", step, "; ".join(changed) or "the same config")
+
+  def changes(self) -> list[dict[str, Any]]:
+    """Which settings were changed on the way, from which step on."""
+    path = self.path / "changes.json"
+    return read_json(path, "what was changed on the way", ("changes",))["changes"] if path.exists() else []
+
+  def _settings(self) -> dict[str, Any]:
+    return read_json(self.path / "config.json", "the settings of the run")
 
   def remembered(self, key: str, default: Any) -> Any:
     """What was remembered under a key when the folder was used before."""

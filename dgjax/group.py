@@ -127,14 +127,22 @@ class Group:
     """The states before the first update."""
     return self.lanes.join([self._first_state(experiment) for experiment in self.experiments])
 
+  def configured(self, states: States) -> States:
+    """States with the scalars of the runs' configs in place of those that they were saved with."""
+    return self.lanes.join([state.replace(hparams=self._hparams(experiment)) for experiment, state
+                            in zip(self.experiments, self.lanes.split(states), strict=True)])
+
   def _first_state(self, experiment: Experiment) -> TrainState:
     """One run's, made by the lead's program: what differs is the seed, and the swept scalars."""
     one = dataclasses.replace(self.lead, config=experiment.config)
     one.__dict__["init"] = self.lead.init
     state = one.first_state()
+    return state.replace(hparams=self._hparams(experiment))
+
+  def _hparams(self, experiment: Experiment) -> dict[str, Any]:
     algorithm = experiment.algorithm
     hparams = jax.tree.map(jnp.float32, {**algorithm.optimizer.hparams(), **algorithm.scalars})
-    return state.replace(hparams=jax.device_put(hparams, self.lead.devices.replicated))
+    return jax.device_put(hparams, self.lead.devices.replicated)
 
   def until(self, step: int, record_every: int) -> int:
     """Up to which step the next call of the program goes: as many as it can, but not past what is due before."""

@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,13 +27,15 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from dgjax import algorithms, config, config_files, config_help, data, models, parallel
+from dgjax import algorithms, config, config_files, config_help, data, libraries, models, parallel
 from dgjax.data import preparation
 from dgjax.errors import UserError, nearest, printable
 from dgjax.runlog import Formatter
 
 _CONFIG = flags.DEFINE_string("config", None, "NAME[:ARGUMENTS] or FILE.py[:ARGUMENTS]; --config.KEY=VALUE overrides")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
+_FROM_STEP = flags.DEFINE_integer("from_step", None, "go on from the checkpoint of this step, with other numbers of "
+                                  "config.optimizer and config.algorithm than before")
 _LIST = flags.DEFINE_bool("list", False, "print every algorithm, data set and network known, and exit")
 
 HELP = ("--help", "-help", "-h")
@@ -77,7 +80,7 @@ def usage(path: str | None, overrides: Sequence[str]) -> str:
     overrides: `--config.KEY=VALUE` arguments; another method, network or data set has other settings.
   """
   shown = path or "dmg_digits"
-  lines = [f"  --{name:<10} {flags.FLAGS[name].help}" for name in ("config", "workdir", "list")]
+  lines = [f"  --{name:<10} {flags.FLAGS[name].help}" for name in ("config", "workdir", "from_step", "list")]
   return "\n".join([
       "Train a config: one run, or one for each target domain.", "",
       "  dgjax train --config=NAME[:ARGUMENTS] [--workdir=DIR] [--config.KEY=VALUE ...]", "", *lines,
@@ -92,6 +95,7 @@ def log_to_stderr() -> None:
   """Shows what a run says of itself on process 0; other libraries speak under --verbosity=1."""
   if absl_logging.get_verbosity() < absl_logging.DEBUG:
     absl_logging.set_verbosity(absl_logging.ERROR)
+    warnings.simplefilter("ignore")  # such as JAX's of a cache that cannot be written
   handler = logging.StreamHandler()
   handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
   logger = logging.getLogger("dgjax")
@@ -116,11 +120,13 @@ def main(argv: list[str]) -> None:
   if not path:
     raise UserError(f"--config=NAME is missing{nearest('', config_files.names())}")
   settings = config.load(path, overrides)
+  if absl_logging.get_verbosity() < absl_logging.DEBUG:
+    libraries.quiet(parallel.explain)
   set_up(settings)
   from dgjax import plan  # here, as what trains takes time to import, and a wrong argument is told at once
   from dgjax.analysis.summary import summary
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings)).expanduser()
-  finished = plan.train(settings, workdir, command=plan.command_line(path, overrides))
+  finished = plan.train(settings, workdir, command=plan.command_line(path, overrides), from_step=_FROM_STEP.value)
   if jax.process_index() == 0:
     print(summary(finished, workdir.absolute()))
 
@@ -139,7 +145,7 @@ def console() -> None:
     else:
       where = getattr(error, "__notes__", ["--verbosity=1 shows where"])[-1]
       message = f"{type(error).__name__}: {error} ({where})"
-    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
+    print("error: " + printable(parallel.failed(error, " ".join(message.split()))), file=sys.stderr, flush=True)
     parallel.leave_others(1)
     sys.exit(1)
 

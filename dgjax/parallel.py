@@ -1,24 +1,33 @@
-"""One update on any number of devices and processes: jit over a mesh (default), or pmap."""
+"""One update on any number of devices and processes: jit over a mesh (default), or pmap.
+
+The update is the same function on any number of them. Its sums are taken in another order, so losses differ by
+rounding, which training amplifies: docs/reliability.md has how far each method gets.
+"""
 
 import dataclasses
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # for the key-value store, which has no public name
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dgjax import ops
 from dgjax.algorithms.base import Algorithm, Batch, TrainState
 from dgjax.errors import UserError, nearest
+from dgjax.peers import Peers
 
 AXIS = "data"
 KINDS = ("jit", "pmap")
+
+_peers: Peers | None = None  # of a process that is one of several
 
 
 def start_processes() -> None:
@@ -31,6 +40,7 @@ def start_processes() -> None:
   Raises:
     UserError: the settings are incomplete.
   """
+  global _peers
   logging.getLogger("jax._src.distributed").setLevel(logging.WARNING)
   names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
   explicit = {name: os.environ.get(name) for name in names}
@@ -47,6 +57,10 @@ def start_processes() -> None:
   elif (auto or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
         or len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1):
     jax.distributed.initialize()
+  if jax.distributed.is_initialized():
+    state = distributed.global_state
+    _peers = Peers(state.client, state.process_id, state.num_processes)
+    _peers.start()
 
 
 def _number(name: str) -> int:
@@ -70,19 +84,67 @@ def agree(value: Any) -> Any:
   return json.loads(multihost_utils.broadcast_one_to_all(text).tobytes())
 
 
+def failed(error: BaseException, message: str) -> str:
+  """Tells the other processes that this one fails, and finds out whether that is another one's fault.
+
+  Args:
+    error: that ends this process.
+    message: what it says, in one line.
+
+  Returns:
+    The line to show; it names the process that failed first where that is another one.
+  """
+  if _peers is None:
+    return message
+  causes: list[BaseException | None] = [error, error.__cause__, error.__context__]
+  return _peers.fail(message, known=not any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in causes))
+
+
+def explain(text: str) -> str:
+  """What a library ended this process for, in one line.
+
+  Args:
+    text: the last that libraries wrote before it called abort().
+  """
+  if silent := re.search(r"stopped sending heartbeats\):\s*(\d+)", text):
+    return f"process {silent[1]} of {jax.process_count()} has stopped answering: it hangs, or its host is gone"
+  if "JAX distributed service detected fatal errors" in text:
+    return "process 0, which all others need, is gone or hangs"
+  lines = [line for line in text.splitlines() if re.match(r"[EF]\d{4} |terminate called|  what\(\)", line)]
+  return f"a library ended the process: {(lines or text.splitlines() or ['it does not say why'])[-1].strip()[:300]}"
+
+
+def began() -> None:
+  """Tells the other processes that there are steps to save."""
+  if _peers is not None:
+    _peers.began()
+
+
 def leave_others(status: int, seconds: float = 5.0) -> None:
   """Makes sure that a process that failed ends, with this exit status, though others go on.
 
-  An orderly end waits for all processes, and those wait for this one in their next collective operation.
+  A clean shutdown waits for all processes, and they wait for this one in their next collective operation.
 
   Args:
     status: the exit status.
-    seconds: left for an orderly end, which comes to pass where all failed alike.
+    seconds: after which the exit is forced; if all failed alike, the clean shutdown finishes first.
   """
   if jax.distributed.is_initialized():
     timer = threading.Timer(seconds, os._exit, [status])
     timer.daemon = True
     timer.start()
+
+
+def differing(value: Any) -> list[int]:
+  """Processes whose value is another than that of process 0; all of them must call it.
+
+  Args:
+    value: JSON-able.
+  """
+  if jax.process_count() == 1:
+    return []
+  same = agree(value) == json.loads(json.dumps(value))
+  return np.flatnonzero(~multihost_utils.process_allgather(np.array(same))).tolist()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,6 +88,7 @@ def plan(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset | None = No
       chosen = dict(zip(swept, values, strict=True))
       one = override(config.copy_and_resolve_references(), [f"--config.{key}={value}" for key, value in chosen.items()])
       one.update(sources=transfer.sources, target=transfer.target, seed=seed, seeds=1, sweep="")
+      check(one)  # with the sweep's values
       changes = {"sources": transfer.sources, "target": transfer.target, **chosen}
       parts = [transfer.folder, *(f"{key}={value}" for key, value in chosen.items())]
       if len(seeds) > 1:
@@ -99,7 +100,7 @@ def plan(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset | None = No
 
 
 def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | None = None,
-          command: Callable[[Planned], str] = lambda planned: "") -> list[dict[str, Any]]:
+          command: Callable[[Planned], str] = lambda planned: "", from_step: int | None = None) -> list[dict[str, Any]]:
   """Trains all runs of a config, or goes on with them; finished ones are not trained again.
 
   Args:
@@ -107,6 +108,7 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
     workdir: the folder of the run, or of the folders of the runs.
     dataset: the data set, where it does not come from the config.
     command: what makes one run again, for its record.
+    from_step: of a checkpoint that the run, which must be a single one, goes on from; see `RunFolder.claim`.
 
   Returns:
     The contents of each run's `results.json`.
@@ -115,7 +117,10 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
     Preempted: a signal asked to stop; everything is saved.
     UserError: a setting, the data or a folder is wrong, or runs failed: all the others are done by then.
   """
-  results = train_planned(plan(config, pathlib.Path(workdir).expanduser().absolute(), dataset), dataset, command)
+  plans = plan(config, pathlib.Path(workdir).expanduser().absolute(), dataset)
+  if from_step is not None and sum(map(len, plans)) > 1:
+    raise UserError("--from_step is for a single run: name its target, one seed and no sweep")
+  results = train_planned(plans, dataset, command, from_step=from_step)
   if failed := [folder for folder, done in results.items() if done is None]:
     raise UserError(f"{len(failed)} of {len(results)} runs failed, the first in {failed[0]}: see its failure.json")
   return [done for done in results.values() if done]
@@ -123,7 +128,8 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
 
 def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = None,
                   command: Callable[[Planned], str] = lambda planned: "", *,
-                  past_failures: bool = False) -> dict[pathlib.Path, dict[str, Any] | None]:
+                  past_failures: bool = False,
+                  from_step: int | None = None) -> dict[pathlib.Path, dict[str, Any] | None]:
   """Trains planned runs, or goes on with them; finished ones are not trained again.
 
   Args:
@@ -131,6 +137,7 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
     dataset: the data set, where it does not come from the configs.
     command: what makes one run again, for its record.
     past_failures: whether the others go on after a group in which every run failed, which is not tried again.
+    from_step: as of `train`.
 
   Returns:
     Folder -> the contents of the run's `results.json`; None for one that failed.
@@ -143,12 +150,18 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
   for runs in plans:
     with contextlib.ExitStack() as stack:
       folders = [RunFolder(planned.folder, command(planned)) for planned in runs]
+      # Before anything is made or locked: finished runs may lie where nothing can be written.
+      finished = [None if from_step is not None else folder.results_of(planned.config)
+                  for planned, folder in zip(runs, folders, strict=True)]
+      if all(finished):
+        results |= {folder.path: done for folder, done in zip(folders, finished, strict=True)}
+        continue
       for folder in folders:
         folder.make()
         stack.enter_context(FolderLock(folder.path))
         stack.enter_context(runlog.attach(folder.path))
       try:
-        finished = [folder.claim(planned.config) for planned, folder in zip(runs, folders, strict=True)]
+        finished = [folder.claim(planned.config, from_step) for planned, folder in zip(runs, folders, strict=True)]
         results |= {folder.path: done for folder, done in zip(folders, finished, strict=True)}
         todo = [pair for pair, done in zip(zip(runs, folders, strict=True), finished, strict=True) if not done]
         configs, places = [planned.config for planned, _ in todo], [folder for _, folder in todo]

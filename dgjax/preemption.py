@@ -24,13 +24,12 @@ class StopSignal:
   """Notes SIGTERM and SIGINT; a second SIGINT interrupts at once.
 
   With several processes SIGTERM is left to jax.distributed: whichever process gets it, all are told to stop at the same
-  call of `requested`.
+  call of `requested`; before the first step of training, `dgjax.peers` ends them at once.
 
   Use it as a context manager. Inside another one it stands for the outer one.
 
-  Attributes:
-    unsaved: whether a stop has to wait until the training loop has saved. Where it does not, a process that was made
-      with `ends_process` ends as soon as a signal comes, be it in the middle of a compilation.
+  While nothing is `unsaved`, a process that was made with `ends_process` ends as soon as a signal comes, be it in the
+  middle of a compilation.
   """
 
   _active: "StopSignal | None" = None
@@ -43,7 +42,21 @@ class StopSignal:
     """
     self._noted, self._ends_process = False, ends_process
     self._previous: dict[int, Callable[..., object] | int | None] = {}
-    self.unsaved = False
+    self._unsaved = self._began = False
+
+  @property
+  def unsaved(self) -> bool:
+    """Whether a stop has to wait until the training loop has saved."""
+    return self._unsaved
+
+  @unsaved.setter
+  def unsaved(self, value: bool) -> None:
+    if value and not self._began:
+      self._began = True
+      if _processes() > 1:
+        from dgjax import parallel
+        parallel.began()
+    self._unsaved = value
 
   def __enter__(self) -> "StopSignal":
     if StopSignal._active is not None:
@@ -75,7 +88,7 @@ class StopSignal:
     def wait() -> None:
       with outlet:
         while number := outlet.recv(1):
-          if number[0] in (signal.SIGTERM, signal.SIGINT) and not self.unsaved:
+          if number[0] in (signal.SIGTERM, signal.SIGINT) and not self.unsaved and _processes() == 1:
             print(f"stopped by {signal.Signals(number[0]).name}: no step was done since the last checkpoint; "
                   "the same command goes on from there", file=sys.stderr, flush=True)
             os._exit(PREEMPTED)
@@ -111,5 +124,8 @@ class StopSignal:
 
 
 def _processes() -> int:
-  """How many processes this run has; before jax is imported there is one."""
-  return sys.modules["jax"].process_count() if "jax" in sys.modules else 1
+  """How many processes this run has, so far: they come together in `parallel.start_processes`.
+
+  `jax.process_count` would start JAX's backend, and that must wait until they have.
+  """
+  return sys.modules["jax._src.distributed"].global_state.num_processes if "jax._src.distributed" in sys.modules else 1

@@ -30,12 +30,14 @@ class NotFinite(UserError):
   """
 
   def __init__(self, name: str, value: float, step: int, told: str = ""):
-    super().__init__(f"{name} is {value} at step {step}{told}: lower optimizer.learning_rate, or look at the data")
+    super().__init__(f"{name} is {value} at step {step}{told}, or look at the data" if told else
+                     f"{name} is {value} at step {step}: lower config.optimizer.learning_rate, or look at the data")
     self.name, self.value, self.step = name, value, step
 
   def after(self, saved: int | None) -> "NotFinite":
     """The same error, which says what the newest checkpoint is: that of step `saved`, or none."""
-    told = "; nothing was saved yet" if saved is None else f"; the newest checkpoint is that of step {saved}"
+    told = ("; nothing was saved yet: lower config.optimizer.learning_rate" if saved is None else
+            f": go on from the newest checkpoint with --from_step={saved} and a lower --config.optimizer.learning_rate")
     return NotFinite(self.name, self.value, self.step, told)
 
 

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 
 from dgjax import group as groups
+from dgjax import parallel
 from dgjax.algorithms import TrainState
 from dgjax.checkpoint import Checkpoints
-from dgjax.config import advice, differences
+from dgjax.config import advice
+from dgjax.data import Dataset
 from dgjax.errors import UserError
 from dgjax.evaluation import selection as rules
 from dgjax.evaluation.evaluator import Measured, host, measures
@@ -94,6 +96,7 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
   members = [Member(*pair) for pair in zip(experiments, folders, strict=True)]
   lead = experiments[0]
   for member in members:
+    same_data(member.experiment.dataset)
     member.folder.write("experiment.json", member.experiment.record())
   log.info("%s", lead.describe(runs=len(members)))
   for line in advice(lead.config, lead.steps):
@@ -106,6 +109,8 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
     best = group.copy(group.keep(states))  # the states that `source_val` selects, once there are some
     if found := restore(checkpoints, members, group, states, best):
       step, states, best, progress = found
+      if len(members) == 1:
+        states = group.configured(states)  # after --from_step the config has other scalars than the checkpoint
       saved, earlier = step, progress["seconds"]
       resume(members, step, progress)
     for member in members:
@@ -179,6 +184,19 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
           in zip(members, scores, group.lanes.split(chosen), strict=True)]
 
 
+def same_data(dataset: Dataset) -> None:
+  """Makes sure that all processes see the same data.
+
+  Raises:
+    UserError: on every process, with the domain and the processes whose data differ.
+  """
+  for domain in parallel.agree(sorted(dataset.digests)):
+    if odd := parallel.differing(dataset.digests.get(domain)):
+      raise UserError(f"domain {domain!r} of {dataset.name} is not the same on process {', '.join(map(str, odd))} as "
+                      "on process 0 (images, classes or splits): give all hosts the same config.data.dir and "
+                      "config.data.cache_dir, or copies of them")
+
+
 def restore(checkpoints: Checkpoints, members: Sequence[Member], group: Group, states: States,
             best: States) -> tuple[int, States, States, dict[str, Any]] | None:
   """Reads the group's newest checkpoint or, where the runs have checkpoints of their own at one step, these.
@@ -217,9 +235,11 @@ def resume(members: Sequence[Member], step: int, progress: dict[str, Any]) -> No
     member.experiment.dataset.compare(saved["data"])
     member.step, member.selection, member.ended = saved["step"], saved["selection"], saved["ended"]
   log.info("resumed from step %d of %d", step, lead.steps)
-  if changed := differences(progress["arithmetic"], lead.devices.arithmetic):
-    log.warning("Resuming with other threads, devices or another backend (%s): results will differ by rounding from an "
-                "uninterrupted run. NPROC=N sets the threads, DGJAX_CPU_BACKEND=NAME the backend", "; ".join(changed))
+  before, now = progress["arithmetic"], lead.devices.arithmetic
+  if changed := [f"{key}: {before.get(key)!r} -> {now[key]!r}" for key in now if before.get(key) != now[key]]:
+    log.warning("Resuming with other threads, devices, processes or another backend (%s): results will differ by "
+                "rounding from an uninterrupted run. NPROC=N sets the threads, DGJAX_CPU_BACKEND=NAME the backend, "
+                "--config.devices=N the devices", "; ".join(changed))
 
 
 def part(members: Sequence[Member], states: Sequence[TrainState], best: Sequence[TrainState],
@@ -308,7 +328,7 @@ def finish(member: Member, measured: Measured, state: TrainState, seconds: float
              "step": member.step, "selection": member.selection,
              "report": {"rule": config.report, "step": member.selection[config.report]["step"]}, **report,
              "platform": jax.devices()[0].device_kind, **experiment.devices.arithmetic, "seconds": round(seconds, 1),
-             **experiment.record()}
+             "changes": member.folder.changes(), **experiment.record()}
   if jax.process_index() == 0:
     for name, arrays in experiment.algorithm.arrays(host(state)).items():
       np.savez(member.folder.path / f"{name}.npz", allow_pickle=False, **arrays)

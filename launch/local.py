@@ -6,8 +6,8 @@ What follows `--` goes to `python -m dgjax.main` in every process. On GPUs proce
 JAX_LOCAL_DEVICE_IDS in the environment to say otherwise. Lines of process i begin with `[i] `.
 
 SIGTERM or Ctrl-C is passed on as SIGTERM: all processes save at the same step and exit with 75; a second Ctrl-C ends
-them at once. When one fails, the others are ended. The exit status is that of the first process that did not end with
-0, or 128 + the signal that ended it.
+them at once. When one fails, the others are ended, and the last line says which ended first, how, and what it said
+last. The exit status is that of the first process that did not end with 0, or 128 + the signal that ended it.
 """
 
 import argparse
@@ -49,9 +49,10 @@ class Group:
     if self._stopping:
       self._send(signal.SIGTERM)  # those that started after the signal came
     self._copiers = []
+    self._last = [""] * len(self._processes)  # line of each process's stderr
     for index, process in enumerate(self._processes):
       for source, sink in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer)):
-        thread = threading.Thread(target=_copy, args=(index, source, sink), daemon=True)
+        thread = threading.Thread(target=self._copy, args=(index, source, sink), daemon=True)
         thread.start()
         self._copiers.append(thread)
 
@@ -70,10 +71,10 @@ class Group:
     Returns:
       The exit status of the first one that did not end with 0.
     """
-    status, deadline = 0, float("inf")
+    status, first, deadline = 0, -1, float("inf")
     while running := [process for process in self._processes if process.poll() is None]:
-      if not status and (failed := [p.returncode for p in self._processes if p.returncode]):
-        status = failed[0]
+      if not status and (failed := self._failed()):
+        first, status = failed[0]
         deadline = time.monotonic() + (GRACE_AFTER_SAVING if status == PREEMPTED else GRACE_AFTER_FAILURE)
       if time.monotonic() > deadline:
         self._send(signal.SIGKILL)
@@ -81,8 +82,30 @@ class Group:
         running[0].wait(0.1)
     for thread in self._copiers:
       thread.join(1)
-    status = status or next((p.returncode for p in self._processes if p.returncode), 0)
+    if not status and (failed := self._failed()):
+      first, status = failed[0]
+    if status not in (0, PREEMPTED):
+      how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+      said = f"; its last line: {self._last[first]}" if self._last[first] else ""
+      print(f"process {first} ended first, {how}{said}", file=sys.stderr)
     return 128 - status if status < 0 else status
+
+  def _failed(self) -> list[tuple[int, int]]:
+    """Processes that did not end with 0, and how they ended: those killed by a signal come first.
+
+    Of several that are found together, the others may have ended because of such a one.
+    """
+    ended = [(index, process.poll() or 0) for index, process in enumerate(self._processes)]
+    return sorted((one for one in ended if one[1]), key=lambda one: one[1] > 0)
+
+  def _copy(self, index: int, source: BinaryIO, sink: BinaryIO) -> None:
+    """Copies lines as they come, each in one piece and marked with the process it is from."""
+    for line in source:
+      text = line.rstrip(b"\r\n")
+      sink.write(b"[%d] %s\n" % (index, text))
+      sink.flush()
+      if sink is sys.stderr.buffer:
+        self._last[index] = text.decode("utf-8", "replace")
 
   def _send(self, number: int) -> None:
     for process in self._processes:
@@ -90,11 +113,6 @@ class Group:
         process.send_signal(number)
 
 
-def _copy(index: int, source: BinaryIO, sink: BinaryIO) -> None:
-  """Copies lines as they come, each in one piece and marked with the process it is from."""
-  for line in source:
-    sink.write(b"[%d] %s\n" % (index, line.rstrip(b"\r\n")))
-    sink.flush()
 
 
 def free_port() -> int:

@@ -355,6 +355,8 @@ def test_a_file_and_a_name_are_the_same_config():
     (f"seed={2**63}", f"config.seed is {2**63}: it must be below 2\\^63"), ("seed=-1", "config.seed is -1"),
     (f"data.split_seed={2**70}", r"config.data.split_seed is \d+: it must be below 2\^63"),
     ("batch_size=0", "config.batch_size is 0: it must be at least 1"), ("log_every=0", "config.log_every is 0"),
+    ("optimizer.learning_rate=nan", "config.optimizer.learning_rate is nan: it must be a finite number"),
+    ("algorithm.overlap_weight=inf", "config.algorithm.overlap_weight is inf"),
     ("seeds=0", "config.seeds is 0"), ("epochs=0", "config.epochs is 0: it must be above 0"),
     ("report=target_oracle", "use 'source_val' or 'last'")])
 def test_values_that_no_run_can_have(override, message):

@@ -83,14 +83,14 @@ def test_a_damaged_line_costs_that_line_alone(tmp_path, bad, caplog):
 def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, bad):
   recorder = Recorder(tmp_path, 0)
   recorder.train(1, {"loss": 1.0})
-  with pytest.raises(NotFinite, match="loss is (nan|inf) at step 2: lower optimizer.learning_rate") as caught:
+  with pytest.raises(NotFinite, match="loss is (nan|inf) at step 2: lower config.optimizer.learning_rate") as caught:
     recorder.train(2, {"accuracy": 1.0, "loss": bad})
   recorder.flush()
   assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1]
   recorder.close()
   assert caught.value.step == 2 and caught.value.name == "train/loss"
   assert "at step 2; nothing was saved yet: lower" in str(caught.value.after(None))
-  assert "at step 2; the newest checkpoint is that of step 0: lower" in str(caught.value.after(0))
+  assert "go on from the newest checkpoint with --from_step=0 and a lower" in str(caught.value.after(0))
 
 
 full_disk = pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full")

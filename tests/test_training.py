@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import same, tiny_network
 
-from dgjax import config, data, experiment, models, ops, plan, runs
+from dgjax import config, data, experiment, models, ops, parallel, plan, runs, training
 from dgjax.analysis import figures
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
@@ -84,6 +84,7 @@ def test_results(finished):
 def test_a_finished_run_is_not_run_again(finished, monkeypatch):
   folder, results = finished
   monkeypatch.setattr(data, "load", None)
+  monkeypatch.setattr(plan, "FolderLock", None)  # the folder may be one that cannot be written
   assert train(settings(), folder) == results
 
 
@@ -93,9 +94,36 @@ def test_another_config_in_the_same_folder_is_refused(finished):
     train(settings("--config.seed=1", "--config.algorithm.overlap_weight=1"), folder)
 
 
+def test_a_run_goes_on_from_a_named_checkpoint_with_another_rate(tmp_path):
+  results = train(settings(), tmp_path)
+  lower, go_on = settings("--config.optimizer.learning_rate=1e-5"), functools.partial(plan.train, workdir=tmp_path)
+  with pytest.raises(UserError, match=r"--from_step=STEP"):
+    go_on(lower)
+  with pytest.raises(UserError, match=r"no checkpoint of that step \(it has: 3, 6\)"):
+    go_on(lower, from_step=4)
+  with pytest.raises(UserError, match="here differ seed: 0 -> 1"):
+    go_on(settings("--config.seed=1"), from_step=3)
+  assert json.loads((tmp_path / "results.json").read_text()) == results
+  changed = go_on(lower, from_step=3)[0]
+  change = {"step": 3, "changed": ["optimizer.learning_rate: 0.002 -> 1e-05"]}
+  assert changed["changes"] == [change] and changed["config"]["optimizer"]["learning_rate"] == 1e-5
+  assert float(runs.load(tmp_path, "last").state.hparams["learning_rate"]) == pytest.approx(1e-5)
+  assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl") if "train/loss" in line] == [*range(1, 7)]
+  assert go_on(lower, from_step=3) == [changed] == go_on(lower)  # a requeued job repeats its command
+  assert json.loads((tmp_path / "changes.json").read_text()) == {"changes": [change]}
+
+
+def test_processes_must_see_the_same_data(monkeypatch):
+  dataset = types.SimpleNamespace(name="digits", digests={"plain": "a", "turned": "b"})
+  training.same_data(dataset)
+  monkeypatch.setattr(parallel, "differing", lambda digest: [1, 3] if digest == "b" else [])
+  with pytest.raises(UserError, match="domain 'turned' of digits is not the same on process 1, 3 as on process 0"):
+    training.same_data(dataset)
+
+
 def test_what_is_not_finite_is_never_saved(tmp_path):
   """The first loss is finite, but the step it leads to is not."""
-  with pytest.raises(UserError, match=r"a parameter or statistic is nan at step 1; nothing was saved yet: lower opt"):
+  with pytest.raises(UserError, match=r"a parameter or statistic is nan at step 1; nothing was saved yet: lower con"):
     train(settings("--config.optimizer.learning_rate=1e38", "--config.eval_every=1"), tmp_path)
   assert not list(tmp_path.glob("checkpoints/[0-9]*")) and not (tmp_path / "results.json").exists()
   assert json.loads((tmp_path / "failure.json").read_text())["step"] == 1
@@ -177,6 +205,9 @@ def test_a_checkpoint_of_another_arithmetic_is_noted(tmp_path, monkeypatch, capl
   with pytest.raises(Preempted), caplog.at_level("WARNING", "dgjax"):
     train(settings(), tmp_path)
   assert "-> 'another'" in caplog.text and "-> 77" in caplog.text
+  with pytest.raises(Preempted), caplog.at_level("WARNING", "dgjax"):
+    train(settings("--config.devices=2"), tmp_path)
+  assert "devices: 1 -> 2" in caplog.text
 
 
 @pytest.mark.parametrize("override,message", [

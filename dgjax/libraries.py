@@ -1,0 +1,60 @@
+"""What compiled libraries write to the terminal: kept from it, and told in one line where it is why a process ended."""
+
+import ctypes
+import faulthandler
+import io
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from dgjax.errors import printable
+
+LAST = 20_000  # bytes of what libraries wrote that are looked at when one ends the process
+
+_kept: list[Any] = []  # what lives as long as the process
+
+
+def quiet(explain: Callable[[str], str]) -> None:
+  """Lets Python alone write to the terminal; for a command, whose process is its own.
+
+  XLA, Gloo and gRPC write to the descriptors 1 and 2 themselves: these become a temporary file, and Python's `stdout`
+  and `stderr` copies of what they were. Where a library calls abort(), as the client of jax.distributed does when
+  another process is gone, the process ends with status 1 and one line.
+
+  Args:
+    explain: returns that line for the last text that libraries wrote.
+  """
+  try:
+    hidden = os.memfd_create("libraries") if hasattr(os, "memfd_create") else _temporary()
+  except OSError:  # no room and no memory for it: a library's lines are the least of the troubles
+    return
+  for name, number in (("stdout", 1), ("stderr", 2)):
+    stream = getattr(sys, name)
+    stream.flush()
+    copy = io.TextIOWrapper(os.fdopen(os.dup(number), "wb", buffering=io.DEFAULT_BUFFER_SIZE if number == 1 else 0),
+                            stream.encoding, stream.errors, line_buffering=stream.line_buffering,
+                            write_through=number == 2)
+    setattr(sys, name, copy)
+    os.dup2(hidden, number)
+  faulthandler.enable(sys.stderr)  # a segmentation fault is told where it was told before
+
+  def aborted(number: int) -> None:
+    """Runs in the thread that called abort()."""
+    size = os.lseek(hidden, 0, os.SEEK_END)
+    text = os.pread(hidden, LAST, max(0, size - LAST)).decode("utf-8", "replace")
+    print("error: " + printable(explain(text)), file=sys.stderr, flush=True)
+    os._exit(1)
+
+  if os.name == "posix":
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
+    _kept.append(handler)
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)  # Python's own handlers wait for the main thread
+
+
+def _temporary() -> int:
+  """The descriptor of a temporary file without a name."""
+  with tempfile.TemporaryFile() as file:
+    return os.dup(file.fileno())

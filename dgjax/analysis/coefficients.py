@@ -17,7 +17,7 @@ KINDS = ("mixture", "gains")
 
 def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Mapping[str, Any]],
             prepare: Callable[[Any], Any] = lambda batch: batch) -> dict[str, dict[str, np.ndarray]]:
-  """Runs a network in evaluation and keeps what its attention branches say of each image.
+  """Runs a network in evaluation and keeps the coefficients that its attention branches compute for each image.
 
   Args:
     network: with dynamic residuals.

@@ -1,4 +1,4 @@
-"""A run's images in the plane, by t-SNE or PCA of what a stage of its network makes of them.
+"""Draws a run's images in the plane, by t-SNE or PCA of the input of a stage of its network.
 
   python -m dgjax.analysis.embed RUN [--of=STAGE,...] [--by=domain,class,correct] [--how=tsne|pca] [--moved=DOMAIN]
 

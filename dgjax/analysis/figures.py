@@ -511,7 +511,7 @@ def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
 
 
 def save_all(folder: pathlib.Path, results: Mapping[str, Any]) -> list[pathlib.Path]:
-  """Draws every figure that a finished run has something to show in, into its sub-folder `figures`.
+  """Draws every figure that a finished run has data for, into its sub-folder `figures`.
 
   Args:
     folder: the run's folder. `metrics.jsonl` is read for curves, and `masks.npz` (an array of mask probabilities

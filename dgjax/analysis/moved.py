@@ -1,4 +1,4 @@
-"""The images on which CrossGrad and LabelGrad train besides the data's: moved along a loss's gradient."""
+"""The moved images that CrossGrad and LabelGrad train on too: images moved along a loss's gradient."""
 
 from typing import Any
 

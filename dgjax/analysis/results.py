@@ -161,7 +161,7 @@ class Cell:
   Attributes:
     scores: seed -> accuracy in percent.
     paper: the published number in percent, or None.
-    remarks: what the runs did with less than the paper's: "short", "from scratch".
+    remarks: how the runs fall short of the paper's: "short" (fewer epochs), "from scratch" (no weights).
     missing: seed that other cells of the table have -> why this one lacks it.
   """
 
@@ -509,7 +509,7 @@ def _measure(paper: Table | None) -> str:
 
 
 def _possible(runs: Sequence[Finished]) -> int:
-  """How many columns there can be: a target for each domain, or with one source a pair each; 0: who knows."""
+  """How many columns there can be: a domain each, or with one source a pair each; 0: unknown."""
   domains = {run.get("target") for run in runs}.union(*(run.get("sources") for run in runs))
   if not any(run.config.get("sources") for run in runs):
     return len(domains)

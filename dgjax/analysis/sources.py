@@ -1,4 +1,4 @@
-"""What becomes of accuracy on the source domains when they are trained on together and aligned with a target.
+"""Accuracy on the source domains: each trained on alone, all together, and aligned with a target.
 
   python -m dgjax.analysis.sources oracle=FOLDER joint=FOLDER transferred=FOLDER ... [--out=FILE.png]
 

@@ -110,7 +110,7 @@ def _slug(text: str) -> str:
 
 
 def _key(layout: Layout, store: str, examples: Sequence[Example]) -> str:
-  """Hashes what is known of the records without reading an image, but for where and when the images were written.
+  """Hashes what is known of the records without reading an image, except where they lie and when they were written.
 
   So data that only moved have the key that they had; `_find` tells them from others with the same names and sizes.
   """

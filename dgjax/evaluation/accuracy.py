@@ -6,7 +6,7 @@ import numpy as np
 
 
 def accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """The share of images classified rightly.
+  """The share of images that are classified right.
 
   Args:
     counts: as `evaluator.count` returns them, summed over a split.
@@ -18,7 +18,7 @@ def accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def class_accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """The mean over classes of the share of a class's images classified rightly.
+  """The mean over classes of the share of a class's images that are classified right.
 
   Args:
     counts: as `evaluator.count` returns them, summed over a split.

@@ -1,4 +1,4 @@
-"""What a run measures of a state: right predictions on every domain and split, in every way its method can predict."""
+"""Counts a state's right predictions on every domain and split, under every way that its method can predict."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def count(algorithm: Algorithm, state: TrainState, batch: Mapping[str, Any], kno
     known: whether the images' source domain is told to the method.
 
   Returns:
-    For each name of `outputs` the images of each class that are classified rightly, (classes,) int32; under "" those
+    For each name of `outputs` how many images of each class are classified right, (classes,) int32; under "" how many
     there are.
   """
   outputs = algorithm.outputs(state, batch["image"], batch["domain"] if known else None)
@@ -51,7 +51,7 @@ def count(algorithm: Algorithm, state: TrainState, batch: Mapping[str, Any], kno
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What an evaluation found of one state.
+  """The outcome of an evaluation of one state.
 
   Attributes:
     counts: of every split that was scored.
@@ -85,7 +85,7 @@ class Measured:
     return accuracy(self.of(self.target, "test"))[self.prediction]
 
   def lines(self) -> dict[str, float]:
-    """What `metrics.jsonl` has of the evaluation.
+    """The evaluation as a line of `metrics.jsonl`.
 
     Returns:
       `val/SOURCE/accuracy` and `test/TARGET/accuracy`, which rules select by; and for every way to predict
@@ -100,7 +100,7 @@ class Measured:
     return lines
 
   def report(self) -> dict[str, Any]:
-    """What `results.json` has of the state that is reported.
+    """The evaluation of the reported state, as `results.json` holds it.
 
     Returns:
       `accuracy`, for each way and domain: the target's test split, and the sources' where the data set has them apart

@@ -1,4 +1,4 @@
-"""Moving centroids of classes, and how far those of two domains are apart (MSTN)."""
+"""Moving centroids of classes, and the distance between those of two domains (MSTN)."""
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,8 @@ def move_centroids(old: jax.Array, features: jax.Array, labels: jax.Array, *, mo
     features: (B, d) float.
     labels: (B,) int, in [0, K).
     momentum: weight of the old; 0.7 is the paper's theta.
-    absent: what a class without an example does: "keep" its centroid (default; DSBN's code), or "shrink" it by the
-      momentum, the mean being 0 (the released code of MSTN).
+    absent: what happens to a class without an example: "keep" its centroid (default; DSBN's code), or "shrink" it by
+      the momentum, the mean being 0 (the released code of MSTN).
 
   Returns:
     (K, d) float32.

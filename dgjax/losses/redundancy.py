@@ -1,4 +1,4 @@
-"""Penalties on filters that do the same: double soft orthogonality and the covariance of activations (DeCov)."""
+"""Penalties on redundant filters: double soft orthogonality and the covariance of activations (DeCov)."""
 
 import jax
 import jax.numpy as jnp

@@ -77,9 +77,9 @@ class Conv(nn.Module):
 
 
 class BlockConv(nn.Module):
-  """A convolution handed its own input and that of its block, the same for every example.
+  """A convolution that gets its own input and that of its block; its kernel is the same for every example.
 
-  What takes its place (`models.dynamic`) may choose its kernel by the block's input.
+  A convolution in its place (`models.dynamic`) may choose its kernel by the block's input.
 
   Attributes:
     features: output channels.

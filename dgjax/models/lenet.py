@@ -195,7 +195,7 @@ def kwsnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
 def mnistnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "uniform") -> Network:
   """Builds the network of RCL's MNIST experiments (Duboudin et al. 2021, section 5.1), there taken from JiGen's.
 
-  The paper tells the convolutions from the linear layers and gives the 128 channels between them; sizes of kernels and
+  The paper separates the convolutions from the linear layers and states 128 channels between them; sizes of kernels and
   layers are those of JiGen's released code, which pools after both convolutions. Layers start as PyTorch's do. Images
   of 32 pixels leave 3200 features, of 28 pixels 2048. Domain-specific masks sit on the inputs of the linear layers, as
   in AlexNet.

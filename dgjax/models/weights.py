@@ -91,7 +91,7 @@ def flatten(state: Any, path: str = "") -> dict[str, Any]:
 
 
 def _refuse(path: str, dtypes: Mapping[str, str]) -> None:
-  """Stops at numbers of 8 bits, which mean nothing without scales that a file keeps as it likes."""
+  """Refuses numbers of 8 bits: they mean nothing without scales, whose place in a file follows no standard."""
   if strange := [f"{name} ({dtype})" for name, dtype in dtypes.items() if "F8" in dtype or "float8" in dtype]:
     raise UserError(f"{path}: numbers of 8 bits are not read: {_listed(strange)}; convert them to float32 with the "
                     "scales that belong to them")

@@ -33,8 +33,9 @@ def blend(digit: np.ndarray, patch: np.ndarray) -> np.ndarray:
 class Blended(Form):
   """MNIST's digits, each blended with a random patch of a random photograph, which its part and number decide.
 
-  Ganin et al. took patches of BSDS500's photographs. Here it is any folder of them, at most 500, spread over the list
-  of all by name, shrunk to 640 pixels where they are larger; without one, the two that come with scikit-learn.
+  Ganin et al. took patches of BSDS500's photographs. Here the photographs come from any folder: at most 500,
+  spread evenly over the sorted names, and shrunk to 640 pixels if they are larger. Without a folder they are the two
+  that come with scikit-learn.
 
   Source: Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016, Section 5.2.3.
   """

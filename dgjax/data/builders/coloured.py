@@ -36,7 +36,7 @@ def paint(digit: np.ndarray, colour: np.ndarray) -> np.ndarray:
 class Coloured(mnist.Parts):
   """Coloured digits; a subclass says which parts its domains have, and their colours.
 
-  What trains is the train part; validation and test share the test part, as in the paper.
+  Training uses the train part; validation and test share the test part, as in the paper.
 
   Settings: `enlarge`: from 28 pixels, "resize" goes to `image_size` (bilinear), "pad" to 32 by two black pixels on each
   side; `input_range`: the network sees "unit" [0, 1] or "symmetric" [-1, 1].
@@ -94,8 +94,8 @@ class Coloured(mnist.Parts):
 class MissingPatterns(Coloured):
   """Domain "coloured", each class in a colour of its own, and "grey", all in the mean of these colours.
 
-  Both have all digits, so that with target "coloured" a network is trained on digits without colour, and scored on
-  others by its validation: the row of plain MNIST. Settings: `grey`: the level of grey, in [0, 255].
+  Both domains have all digits. With target "coloured" a network is trained and validated on grey digits, which is the
+  paper's row of plain MNIST. Settings: `grey`: the level of grey, in [0, 255].
 
   Source: RCL, Section 3; colours from the authors' repository.
   """
@@ -142,7 +142,7 @@ class MnistUp(Coloured, mnist.Mnist):
   The paper names it (RCL, Section 5) and does not say what it is; this is our definition. Domain "correlated" is
   MNIST-MP's "coloured", the only one to train on. The others have the 10,000 test digits: in "uncorrelated" a digit's
   colour is drawn from the ten, each as likely; in "anticorrelated" class k has the colour of class (k + 1) mod 10, so
-  that no digit has its own class's colour, and who goes by colour is always wrong.
+  that no digit has its own class's colour, and a classifier that goes by colour is always wrong.
   """
 
   name = "mnist_up"

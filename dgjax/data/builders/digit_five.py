@@ -24,7 +24,7 @@ REPEATED, TIMES = "usps", 4  # M3SDA has USPS's training images four times, sinc
 
 
 class DigitFive(base.RootedLayout):
-  """Five sets of digits, each a domain; which ones there are depends on the files in `dir` and its sub-folders by name.
+  """Five sets of digits, each a domain. Which of them there are depends on the files in `dir` and its sub-folders.
 
   Published forms, in ROOT or ROOT/DOMAIN; the first that is found is used:
 
@@ -37,8 +37,8 @@ class DigitFive(base.RootedLayout):
   What is not found can be made: mnist_m from mnist (`blended`), synthetic from fonts (`rendered`). "optdigits" is
   scikit-learn's handwritten digits in MNIST's form. The log says what each domain is.
 
-  Settings: `domains`: "" for those published forms of which are found, and where these are not all five, what can be
-  made and optdigits, too; or a comma-separated list of exactly the domains to have. `sampling`: "m3sda", at most 25,000
+  Settings: `domains`: empty for every domain whose published files are found and, if any of the five is missing, also
+  those that can be made, and optdigits; or a comma-separated list of the domains to have. `sampling`: "m3sda", at most 25,000
   images to train on (drawn from the seed of mnist and mnist_m, the first ones of others) and the first 9,000 to test
   on, USPS's training images four times; or "all". `per_domain`: above 0, at most so many images to train on and to test
   on, none of them twice. `val_fraction` of what is trained on is drawn and held out for validation. `photographs`: a

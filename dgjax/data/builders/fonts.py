@@ -98,8 +98,8 @@ def draw(font: ImageFont.FreeTypeFont, character: str, rotation: float, noise: f
 class Fonts(Grouped):
   """Characters in fonts; a font is a domain.
 
-  `dir` is a folder of TTF and OTF files, searched with all its sub-folders; "" means matplotlib's. Left out are fonts
-  that lack a character or draw all alike, and exact copies.
+  `dir` is a folder of TTF and OTF files, searched with all its sub-folders; "" means matplotlib's. Fonts
+  that lack a character, draw all characters alike or copy another font exactly are left out.
 
   Settings: `characters`: the classes; `per_character`: images of each character in each font; `rotation`: in degrees,
   see `draw`; `noise`: a share of white, see `draw`; `font_split`: "drawn" from the seed, 65 % of the fonts for

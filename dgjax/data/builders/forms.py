@@ -19,7 +19,7 @@ PARTS = ("train", "test")
 
 
 def as_labels(values: np.ndarray, where: Path) -> np.ndarray:
-  """Makes labels of what a file has of them.
+  """Converts the labels of a file.
 
   Args:
     values: (n, 10) one-hot, or (n, 1), (1, n) or (n,) numbers of which 10 means 0.
@@ -40,7 +40,7 @@ def as_labels(values: np.ndarray, where: Path) -> np.ndarray:
 
 
 def as_images(values: np.ndarray, where: Path, white: float = 255.0) -> np.ndarray:
-  """Makes images of what a file has of them.
+  """Converts the images of a file to uint8.
 
   Args:
     values: (n, h, w), (n, 1, h, w), (n, h, w, 1) or (n, h, w, 3), of any type.
@@ -66,7 +66,7 @@ def search(folders: Sequence[Path], name: str) -> Path | None:
   """Returns the path of a file in the first of some folders that has it.
 
   Raises:
-    UserError: what has that name is a broken link, a pipe or another thing that cannot be read.
+    UserError: the path is a broken link, a pipe or something else that cannot be read.
   """
   return next((found for folder in folders if (found := files.regular(folder / name))), None)
 
@@ -75,7 +75,7 @@ class Form(abc.ABC):
   """Digits of one domain, in parts "train" and "test".
 
   Attributes:
-    what: what they are read from or made of, for the log.
+    what: where the digits come from, for the log.
   """
 
   what: str

@@ -41,7 +41,7 @@ class Grouped(base.Layout):
     return self.groups_noun
 
   def assign(self, names: list[str], seed: int) -> dict[str, list[str]]:
-    """Draws which groups are for what.
+    """Draws which groups are for training, validation and testing.
 
     Args:
       names: of all groups, sorted; at least 3.

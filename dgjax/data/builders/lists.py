@@ -70,7 +70,7 @@ class Lists(base.RootedLayout):
     return self.folder / (files.spelt(self.folder, name) or name)
 
   def _complete(self, domain: str) -> bool:
-    """Returns whether all lists of a domain can be read, and leaves the domain out, or says why not, otherwise."""
+    """Returns whether all lists of a domain can be read; if not, leaves the domain out or raises an error."""
     for split in self.lists:
       path = self._list(domain, split)
       if not os.path.lexists(path):
@@ -86,7 +86,7 @@ class Lists(base.RootedLayout):
     return True
 
   def _start(self) -> Path:
-    """Returns the folder in which most of the files are that the lists name first: the root, or one near it."""
+    """Returns the folder that the lists' paths start from: of the root and those near it, the one with most files."""
     first = next(iter(self.lists))
     names = [name for domain in self.domains for _, name, _ in itertools.islice(self._lines(domain, first), SAMPLE)]
 
@@ -102,7 +102,7 @@ class Lists(base.RootedLayout):
   def _lines(self, domain: str, split: str, note: bool = False) -> Iterator[tuple[str, str, int]]:
     """Yields (where it stands, path as it is written, label from 0) for each line of a list file.
 
-    What is no such line is a problem, which is noted, under `on_error=skip`, only where `note`: lists are read twice.
+    A malformed line is a problem. Under `on_error=skip` it is noted only if `note` is set: lists are read twice.
     """
     path = self._list(domain, split)
     for number, line in files.lines(path):

@@ -1,4 +1,4 @@
-"""MNIST's digits from its IDX files, and embedded digits of the same shape that stand in where there are none."""
+"""MNIST's digits from its IDX files, and embedded digits of the same shape, for use without these files."""
 
 import abc
 import functools

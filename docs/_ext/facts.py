@@ -133,6 +133,8 @@ def metrics(name: str) -> list[str]:
   for phase in method.phases:
     for metric in jax.eval_shape(phase.step(), state, batch)[1]:
       phases.setdefault(metric, []).append(phase.name)
+  if missing := phases.keys() - MEANINGS.keys():
+    raise ValueError(f"{name} logs {', '.join(sorted(missing))}: say in {__file__} what that means")
   several = len(method.phases) > 1
   rows = [(f"`train/{metric}`", *([", ".join(where)] if several else []), MEANINGS[metric])
           for metric, where in sorted(phases.items())]

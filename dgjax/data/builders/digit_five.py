@@ -38,11 +38,11 @@ class DigitFive(base.RootedLayout):
   scikit-learn's handwritten digits in MNIST's form. The log says what each domain is.
 
   Settings: `domains`: empty for every domain whose published files are found and, if any of the five is missing, also
-  those that can be made, and optdigits; or a comma-separated list of the domains to have. `sampling`: "m3sda", at most 25,000
-  images to train on (drawn from the seed of mnist and mnist_m, the first ones of others) and the first 9,000 to test
-  on, USPS's training images four times; or "all". `per_domain`: above 0, at most so many images to train on and to test
-  on, none of them twice. `val_fraction` of what is trained on is drawn and held out for validation. `photographs`: a
-  folder to make mnist_m with, or "" for two that come with scikit-learn. `rendered`: how many images of synthetic are
+  those that can be made, and optdigits; or a comma-separated list of the domains to have. `sampling`: "m3sda", at most
+  25,000 images to train on (drawn from the seed of mnist and mnist_m, the first ones of others) and the first 9,000 to
+  test on, USPS's training images four times; or "all". `per_domain`: above 0, at most so many images to train on and to
+  test on, none of them twice. `val_fraction` of what is trained on is drawn and held out for validation. `photographs`:
+  a folder to make mnist_m with, or "" for two that come with scikit-learn. `rendered`: how many images of synthetic are
   made to train on and to test on.
 
   Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; DRT, Section 4.1. The

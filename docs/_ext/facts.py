@@ -234,11 +234,11 @@ def _commands() -> list[str]:
 
 
 def _datasets() -> list[str]:
-  rows = []
+  rows, general = [], data.defaults("folder")
   for name, (layout, about) in sorted(data.DATASETS.items()):
-    own = ", ".join(f"`{key}={value}`" for key, value in layout.defaults.items())
+    own = ", ".join(f"`{key}`" for key in layout.defaults if key not in general)
     rows.append((f"`{name}`", about, f"{{py:class}}`{layout.__name__} <{layout.__module__}.{layout.__name__}>`", own))
-  return table(("name", "what it is", "class", "defaults of its own"), rows)
+  return table(("name", "what it is", "class", "settings of its own"), rows)
 
 
 def _networks() -> list[str]:

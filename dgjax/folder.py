@@ -13,6 +13,7 @@ from dgjax import parallel
 from dgjax.config import differences, flatten
 from dgjax.errors import UserError
 from dgjax.files import read_json, write_atomically
+from dgjax.lock import FolderLock
 
 log = logging.getLogger("dgjax")
 
@@ -26,7 +27,10 @@ class RunFolder:
   Attributes:
     path: absolute.
     command: how the run was started.
+    lock: held while the run is trained; None where nobody asked for one.
   """
+
+  lock: FolderLock | None = None
 
   def __init__(self, path: pathlib.Path | str, command: str = ""):
     self.path, self.command = pathlib.Path(path).expanduser().absolute(), command

@@ -158,7 +158,7 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
         continue
       for folder in folders:
         folder.make()
-        stack.enter_context(FolderLock(folder.path))
+        folder.lock = stack.enter_context(FolderLock(folder.path))
         stack.enter_context(runlog.attach(folder.path))
       try:
         finished = [folder.claim(planned.config, from_step) for planned, folder in zip(runs, folders, strict=True)]

@@ -130,6 +130,9 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
 
     def save() -> None:
       nonlocal saved
+      for member in members:
+        if member.folder.lock:
+          member.folder.lock.check()  # a process that stood still for long may have lost its folder to another
       flush()
       check(members, group.finite(states), saved)
       checkpoints.save(step, {"state": group.tree(states), "best": group.tree(best)}, {

@@ -95,7 +95,7 @@ def test_simultaneous_updates_on_logits_against_loops(averaging, share):
   """
   algorithm = dataclasses.replace(adda(steps=2, network=linear(CLASSES), hidden=(), features="logits",
                                        averaging=averaging, adaptation_rate=0.5), optimizer=SGD)
-  state, batch = start(algorithm).replace(step=jnp.int32(1)), both()
+  state, batch = start(algorithm).replace(step=jnp.int32(5)), both()
   w, b = (np.asarray(state.params["network"]["fc"]["Dense_0"][k], np.float64) for k in ("kernel", "bias"))
   v, c = (np.asarray(state.params["discriminator"]["out"][k], np.float64) for k in ("kernel", "bias"))
   s, t = (batch[side]["image"].reshape(len(batch[side]["image"]), -1).astype(np.float64)
@@ -106,6 +106,7 @@ def test_simultaneous_updates_on_logits_against_loops(averaging, share):
   error = (p - domains) / len(logits)
   fooled = share * (softmax((t @ w + b) @ v + c) - np.eye(2)[[0] * len(t)]) / len(t)
   after, metrics = stepper(algorithm)(state, batch)
+  assert after.step == 6
   rate = 0.1 * 0.5
   np.testing.assert_allclose(after.params["discriminator"]["out"]["kernel"], v - rate * logits.T @ error, atol=1e-5)
   np.testing.assert_allclose(after.params["discriminator"]["out"]["bias"], c - rate * error.sum(0), atol=1e-5)

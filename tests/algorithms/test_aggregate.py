@@ -1,7 +1,11 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from helpers import CLASSES, DOMAINS, batch, make, start, tiny_network, trained
+from helpers import CLASSES, DOMAINS, Flatten, Head, Hidden, batch, make, start, tiny_network, trained
+
+from dgjax.models.network import Network
 
 
 def test_aggregate_is_the_mean_cross_entropy():
@@ -57,3 +61,11 @@ def test_shared_heads_are_aggregate():
     state, metrics = jax.jit(shared.update)(state, batch(i))
     plain, expected = jax.jit(aggregate.update)(plain, batch(i))
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
+
+
+def test_multi_headed_shares_every_stage_but_the_head_whatever_their_names():
+  network = Network(stages=(("flatten", Flatten), ("early", functools.partial(Hidden, 6)),
+                            ("zone", functools.partial(Hidden, 5)), ("logits", functools.partial(Head, CLASSES))),
+                    masked={}, features="flatten")
+  params = jax.eval_shape(make("multi_headed", network=network).init, jax.random.key(0), batch()).params
+  assert set(params["network"]) == {"early", "zone"} and params["heads"]["Dense_0"]["kernel"].shape[1:] == (5, CLASSES)

@@ -89,11 +89,12 @@ class Trial:
 
   def go_on(self, state, batches, layout=("jit", 1), phase=None):
     """State, which is consumed, and losses after training on `batches`, in the phases of a run or in one alone."""
-    losses = []
-    for step, batch in enumerate(batches, int(state.step)):
+    losses, begin = [], int(state.step)
+    for step, batch in enumerate(batches, begin):
       now = phase or self.algorithm.phase_at(step)
       state, metrics = self.update(layout, now.begin, now.enters_at(step))(state, self.layout(*layout).put(batch), None)
       losses.append(metrics["loss"])
+    assert state.step == begin + len(losses)
     return state, np.stack(jax.device_get(losses))
 
 

@@ -8,11 +8,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 mnist=$1 out=$2
-if compgen -G ".whl/*.whl" > /dev/null && ! [ -d /tmp/dgjax-site ]; then
-  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/dgjax-site .whl/*.whl || exit 1
-fi
-export PYTHONPATH="$PWD:/tmp/dgjax-site:${PYTHONPATH:-}" PYTHONUNBUFFERED=1 DGJAX_CACHE="${DGJAX_CACHE:-/tmp/dgjax-gpu}"
-export XLA_PYTHON_CLIENT_PREALLOCATE=false TF_CPP_MIN_LOG_LEVEL=2
+source benchmarks/gpu_environment.sh
 end=$((SECONDS + ${LIMIT:-540}))
 
 run() {  # run FOLDER ARGUMENTS...: trains, and keeps the results without checkpoints

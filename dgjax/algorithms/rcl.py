@@ -7,7 +7,7 @@ from dgjax.algorithms.base import Algorithm, accuracy
 from dgjax.distributions import LogUniform, Uniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
-from dgjax.losses.contrastive import REDUCTIONS, RESCALES, reverse_contrastive
+from dgjax.losses.contrastive import POOLINGS, REDUCTIONS, RESCALES, reverse_contrastive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,30 +25,41 @@ class RCL(Algorithm):
     margin: m of Eq. 2, in [0, inf]; the paper's 0.2 to 0.9, or inf, its best on MNIST-MP.
     rescale: range of the features by "batch", "channel" or "feature".
     reduction: of absolute differences to a distance, "sum" or "mean".
+    pooling: of the map over its positions before that, "none" (each position and channel is a feature), "mean" or
+      "max".
+    begin: epochs before the contrastive loss counts. The paper has none. It says that features are clustered at first,
+      so that no example is pushed; rescaled by a range of the batch they are not.
   """
 
   contrastive_weight: float = 1.0
   margin: float = 0.9
   rescale: str = "batch"
   reduction: str = "sum"
+  pooling: str = "none"
+  begin: float = 0.0
 
   swept: ClassVar = ("contrastive_weight", "margin")
   # The paper's grids: weights of 0.001 to 10, and its finite margins.
   searched: ClassVar = {"contrastive_weight": LogUniform(1e-3, 10), "margin": Uniform(0.2, 0.9)}
 
   def __post_init__(self):
-    for key, known in (("rescale", RESCALES), ("reduction", REDUCTIONS)):
+    for key, known in (("rescale", RESCALES), ("reduction", REDUCTIONS), ("pooling", POOLINGS)):
       if getattr(self, key) not in known:
         raise UserError(f"algorithm.{key} is {getattr(self, key)!r}{nearest(getattr(self, key), known)}")
     if not self.margin >= 0:
       raise UserError(f"algorithm.margin is {self.margin}: it must be at least 0, and may be inf")
+    if not self.begin >= 0:
+      raise UserError(f"algorithm.begin is {self.begin}: it must be at least 0")
 
   def loss(self, params, state, batch, key):
     features, logits, batch_stats = self.forward_through(params, state, batch["image"], key, self.network.features)
     classification = cross_entropy(logits, batch["label"])
     contrastive = reverse_contrastive(features, batch["label"], state.hparams["margin"], rescale=self.rescale,
-                                      reduction=self.reduction)
-    loss = classification + state.hparams["contrastive_weight"] * contrastive
+                                      reduction=self.reduction, pooling=self.pooling)
+    weight = state.hparams["contrastive_weight"]
+    if self.begin:
+      weight = weight * (state.step >= self.begin * self.optimizer.schedule.steps_per_epoch)
+    loss = classification + weight * contrastive
     metrics = {"loss": loss, "cross_entropy": classification, "contrastive": contrastive,
                "accuracy": accuracy(logits, batch["label"])}
     return loss, ({"batch_stats": batch_stats}, metrics)

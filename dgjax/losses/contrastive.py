@@ -8,6 +8,7 @@ from dgjax.errors import UserError, nearest
 EPSILON = 1e-8  # added to the range, which is 0 where a feature is the same for all examples
 RESCALES = ("batch", "feature", "channel")
 REDUCTIONS = ("sum", "mean")
+POOLINGS = ("none", "mean", "max")
 ROUNDING = 1e-6  # of rescaled features, whose range is 1: smaller differences are float32's rounding
 
 
@@ -38,6 +39,29 @@ def min_max(features: jax.Array, rescale: str = "batch") -> jax.Array:
   return (features - low) / (high - low + EPSILON)
 
 
+def pool(features: jax.Array, pooling: str = "none") -> jax.Array:
+  """Takes the mean or the maximum of a map over its positions, or leaves it as it is.
+
+  Args:
+    features: (B, ..., channels) float.
+    pooling: "none", "mean" or "max".
+
+  Returns:
+    (B, channels); of "none" as it came.
+
+  Raises:
+    UserError: `pooling` is none of them.
+
+  Source: ours. Duboudin et al. 2021 (RCL) compare "features" and do not say of which form.
+  """
+  if pooling not in POOLINGS:
+    raise UserError(f"unknown pooling of the reverse contrastive loss: {pooling!r}{nearest(pooling, POOLINGS)}")
+  if pooling == "none":
+    return features
+  positions = tuple(range(1, features.ndim - 1))
+  return features.mean(positions) if pooling == "mean" else features.max(positions)
+
+
 def neighbours(features: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The easy positive and the hard negative of every example: its nearest of the same and of another class.
 
@@ -59,7 +83,7 @@ def neighbours(features: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.A
 
 
 def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Array | float, *, rescale: str = "batch",
-                        reduction: str = "sum") -> jax.Array:
+                        reduction: str = "sum", pooling: str = "none") -> jax.Array:
   """Minus the distance of every example to its nearest of the same class, where that is near enough.
 
   An example counts while d(positive) < margin * d(nearest of another class); the positive is a constant, so that only
@@ -73,13 +97,14 @@ def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Arra
     margin: scalar m in [0, inf]; inf: every example that has a positive counts.
     rescale: see `min_max`.
     reduction: "sum" (default) or "mean" of the absolute differences over features.
+    pooling: of the features over their positions, before rescaling; see `pool`.
 
   Returns:
     () float32, at most 0.
 
   Raises:
     ValueError: the shapes do not fit.
-    UserError: `rescale` or `reduction` is not known.
+    UserError: `rescale`, `reduction` or `pooling` is not known.
 
   Source: Duboudin et al. 2021 (RCL), Eq. 1 and 2, algorithm 1. The algorithm's loop over every example, not the text's
     anchors "sampled randomly".
@@ -88,7 +113,7 @@ def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Arra
     raise ValueError(f"need features (batch, ..., channels), labels (batch,), not {features.shape}, {labels.shape}")
   if reduction not in REDUCTIONS:
     raise UserError(f"unknown reduction of the reverse contrastive loss: {reduction!r}{nearest(reduction, REDUCTIONS)}")
-  rescaled = min_max(features, rescale).reshape(len(labels), -1)
+  rescaled = min_max(pool(features, pooling), rescale).reshape(len(labels), -1)
   constant = jax.lax.stop_gradient(rescaled)
   positive, to_positive, to_negative = neighbours(constant, labels)
   near = (to_positive < margin * to_negative) | jnp.isinf(margin)  # inf * 0 is not a number

@@ -59,6 +59,20 @@ def test_rcl_is_cross_entropy_plus_the_contrastive_loss_of_the_same_pass():
   np.testing.assert_allclose(metrics["contrastive"], contrastive, rtol=1e-5)
 
 
+def test_rcls_term_counts_from_an_epoch_on_and_pools_as_it_is_told():
+  algorithm = make("rcl", margin=float("inf"), begin=2.0, pooling="max")
+  schedule = Schedule(steps_per_epoch=4.5)
+  algorithm = dataclasses.replace(algorithm, optimizer=dataclasses.replace(algorithm.optimizer, schedule=schedule))
+  state, b = start(algorithm), batch()
+  features, _ = algorithm.forward(state.params, state, b["image"], KEY, stop="pool")
+  expected = reverse_contrastive(features, b["label"], jnp.inf, pooling="max")
+  loss = jax.jit(algorithm.loss)
+  for step, counts in ((0, False), (8, False), (9, True), (20, True)):
+    total, (_, metrics) = loss(state.params, state.replace(step=jnp.int32(step)), b, KEY)
+    np.testing.assert_allclose(metrics["contrastive"], expected, rtol=1e-5)
+    np.testing.assert_allclose(total, metrics["cross_entropy"] + counts * metrics["contrastive"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("model, dtype, side", [("mnistnet", "float32", 28), ("resnet18", "bfloat16", 64)])
 @pytest.mark.parametrize("name", ["rcl", "channel_dropout", "jigsaw", "reconstruction", "spectral_decoupling", "rsc"])
 def test_every_method_on_other_networks(name, model, dtype, side):

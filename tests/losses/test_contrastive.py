@@ -6,7 +6,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from dgjax.errors import UserError
-from dgjax.losses.contrastive import REDUCTIONS, RESCALES, min_max, neighbours, reverse_contrastive
+from dgjax.losses.contrastive import POOLINGS, REDUCTIONS, RESCALES, min_max, neighbours, reverse_contrastive
 
 LABELS = np.array([0, 1, 0, 2, 1, 0, 1, 3], np.int32)  # classes 2 and 3 have one example each
 
@@ -57,6 +57,28 @@ def test_loss_is_algorithm_1(rescale, reduction):
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
   assert {0, 6} < counts  # the margins tell examples apart; those alone in their class never count
+
+
+def loop_pool(x, pooling):
+  if pooling == "none":
+    return x
+  out = np.empty((len(x), 1, 1, x.shape[-1]), x.dtype)
+  for i, channel in np.ndindex(len(x), x.shape[-1]):
+    values = [x[i, row, column, channel] for row, column in np.ndindex(x.shape[1:3])]
+    out[i, 0, 0, channel] = max(values) if pooling == "max" else sum(values) / len(values)
+  return out
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("rescale", ["batch", "feature"])
+def test_a_map_is_pooled_before_it_is_rescaled(pooling, rescale):
+  """The readings of docs/decisions.md: a mean or maximum over positions, with one range or one for each channel."""
+  x = features()
+  for margin in (1.1, np.inf):
+    expected, pushed = loop_loss(loop_pool(x, pooling), LABELS, margin, rescale)
+    assert pushed or margin < np.inf
+    found = reverse_contrastive(x, LABELS, margin, rescale=rescale, pooling=pooling)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_equal_neighbours_count_under_an_infinite_margin():
@@ -157,5 +179,7 @@ def test_wrong_settings_and_shapes_are_told():
     reverse_contrastive(features(), LABELS, 1.0, rescale="chanel")
   with pytest.raises(UserError, match=r"'men' \(did you mean 'mean'\?\)"):
     reverse_contrastive(features(), LABELS, 1.0, reduction="men")
+  with pytest.raises(UserError, match=r"'men' \(did you mean 'mean'\?\)"):
+    reverse_contrastive(features(), LABELS, 1.0, pooling="men")
   with pytest.raises(ValueError, match="labels"):
     reverse_contrastive(features(), LABELS[:5], 1.0)

@@ -1,0 +1,7 @@
+# Sourced by the scripts beside it, from the root of the repository: dgjax and what it needs from wheels in .whl, if
+# there are any, on the path; data prepared once for all runs; GPU memory taken as it is needed.
+if compgen -G ".whl/*.whl" > /dev/null && ! [ -d /tmp/dgjax-site ]; then
+  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target /tmp/dgjax-site .whl/*.whl || exit 1
+fi
+export PYTHONPATH="$PWD:/tmp/dgjax-site:${PYTHONPATH:-}" PYTHONUNBUFFERED=1 DGJAX_CACHE="${DGJAX_CACHE:-/tmp/dgjax-gpu}"
+export XLA_PYTHON_CLIENT_PREALLOCATE=false TF_CPP_MIN_LOG_LEVEL=2

@@ -22,8 +22,8 @@ SWEEP = "--config.sweep."
 SECTIONS = {"algorithm": algorithms.defaults, "model": models.defaults, "data": data.defaults}
 HIGHEST_SEED = 2**63 - 1  # JAX makes keys of 64-bit integers
 # Keys that do not change a run's numbers: a resumed run may have other values.
-FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "grouping", "data.on_device", "data.dir",
-        "data.cache_dir", "data.threads", "data.prefetch")
+FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "by_target", "grouping", "data.on_device",
+        "data.dir", "data.cache_dir", "data.threads", "data.prefetch")
 INFINITE = ("algorithm.margin",)  # keys whose value may be infinite
 
 PUBLISHED = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101")  # networks that there are weights for
@@ -46,6 +46,7 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
       "seeds": 1,  # how many runs train together: of seed, seed + 1, ...
       "sweep": "",  # "KEY=V1,V2;...": a run for every combination; --config.sweep.KEY=V1,V2 adds to it
       "grouping": "auto",  # runs together: "map" (one by one), "vmap", "spread" (over devices), or the fastest of them
+      "by_target": "",  # "TARGET1,TARGET2:KEY=VALUE;...": settings that a paper has for some targets alone
       "target": "all",  # the unseen domain, or "all": each in turn, in a sub-folder each
       "sources": "",  # comma-separated source domains; "": all but the target; "each": each of these alone, in turn
       "epochs": 50,  # passes over the source domains' training examples
@@ -112,6 +113,9 @@ def load(path: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config
   for section in SECTIONS:
     config[section].name = registry.absolute(config[section].name)
   given = {argument.partition("=")[0].removeprefix("--config.") for argument in overrides}
+  if "by_target" not in given:  # what is overridden, or has gone with the file's method, is so for every target
+    kept = [part for part in config.by_target.split(";") if _by_target_key(part) in flatten(config).keys() - given]
+    config.by_target = ";".join(kept)
   for role in set(roles) - set(algorithms.roles(config)):
     _reset_role(config, role, given)
   if hasattr(module, "finish"):
@@ -180,6 +184,34 @@ def sweep_values(config: ConfigDict) -> dict[str, list[str]]:
       raise UserError(f"config.sweep: there is no key {key} to vary{nearest(key, flatten(config))}")
     swept[key] = several.split(",")
   return swept
+
+
+def for_target(config: ConfigDict, target: str) -> ConfigDict:
+  """Sets what `config.by_target` says of a target.
+
+  Args:
+    config: changed in place; its `by_target` is empty then.
+    target: a domain.
+
+  Returns:
+    The config.
+
+  Raises:
+    UserError: it is not written as "TARGET1,TARGET2:KEY=VALUE;...", or names a key that is not there.
+  """
+  parts, config.by_target = config.by_target.split(";"), ""
+  for part in filter(None, parts):
+    targets, colon, setting = part.partition(":")
+    if not colon or "=" not in setting:
+      raise UserError(f"config.by_target has {part!r}: write TARGET1,TARGET2:KEY=VALUE;...")
+    if target in targets.split(","):
+      override(config, [f"--config.{setting}"])
+  return config
+
+
+def _by_target_key(part: str) -> str:
+  """The key that a part of `config.by_target` sets."""
+  return part.partition(":")[2].partition("=")[0]
 
 
 def exchange(config: ConfigDict, overrides: Sequence[str]) -> None:

@@ -99,7 +99,14 @@ class Experiment:
       UserError: with the split or the setting.
     """
     pipeline.check_splits(self.dataset, self.sources, self.target, self.algorithm.adapts, self.config.batch_size,
-                          target_batch_size(self.config))
+                          target_batch_size(self.config), self.validates)
+
+  @property
+  def validates(self) -> bool:
+    """Whether the sources are validated on: always, unless none has a validation split and the last state counts."""
+    config = self.config
+    held_out = any(self.dataset.splits[domain]["val"] for domain in self.sources)
+    return held_out or config.report != "last" or config.early_stop > 0
 
   def batch_shapes(self, size: int = 2) -> dict[str, Any]:
     """Shapes and dtypes of a normalised batch; a state is made from them, for which the batch's size is no matter."""
@@ -150,7 +157,7 @@ class Experiment:
 
   def scored(self) -> list[Split]:
     """What an evaluation scores: the sources' held-out splits, and the target's test and validation splits."""
-    splits = [Split(domain, "val", self.known) for domain in self.sources]
+    splits = [Split(domain, "val", self.known) for domain in self.sources if self.validates]
     if self.dataset.source_test:
       splits += [Split(domain, "test", self.known) for domain in self.sources]
       if self.dataset.splits[self.target]["val"]:
@@ -261,9 +268,9 @@ def normalise(dataset: Dataset, batch: Mapping[str, Any]) -> dict[str, Any]:
   """
   if "image" not in batch:
     return {part: normalise(dataset, batch[part]) for part in batch}
-  mean = jnp.asarray(dataset.mean, jnp.float32).reshape(1, 1, 1, -1)
-  std = jnp.asarray(dataset.std, jnp.float32).reshape(1, 1, 1, -1)
   image = batch["image"]
+  mean, std = (jnp.asarray(values, jnp.float32).reshape(1, 1, -1, image.shape[-1])
+               for values in (dataset.mean, dataset.std))
   scaled = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
   return {**batch, "image": (scaled - mean) / std}
 

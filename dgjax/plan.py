@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from dgjax import data, group, parallel, runlog, training
-from dgjax.config import check, override, sweep_values
+from dgjax.config import check, for_target, override, sweep_values
 from dgjax.data import Dataset
 from dgjax.errors import UserError
 from dgjax.experiment import Experiment
@@ -86,7 +86,8 @@ def plan(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset | None = No
     runs = []
     for values, seed in itertools.product(itertools.product(*swept.values()), seeds):
       chosen = dict(zip(swept, values, strict=True))
-      one = override(config.copy_and_resolve_references(), [f"--config.{key}={value}" for key, value in chosen.items()])
+      one = for_target(config.copy_and_resolve_references(), transfer.target)
+      override(one, [f"--config.{key}={value}" for key, value in chosen.items()])
       one.update(sources=transfer.sources, target=transfer.target, seed=seed, seeds=1, sweep="")
       check(one)  # with the sweep's values
       changes = {"sources": transfer.sources, "target": transfer.target, **chosen}

@@ -125,7 +125,7 @@ class Run:
       image = decoding.decode(files.contents(path), dataset.channels)
     except Exception as error:  # Pillow's decoders raise what they happen to
       raise UserError(f"cannot read image {path} ({decoding.reason(error)})") from error
-    return array(transforms.fit(image, self.config.data.image_size, dataset.centre_crop))
+    return array(transforms.fit(image, self.config.data.image_size, dataset.centre_crop, dataset.keep_aspect))
 
   def normalise(self, batch: Mapping[str, Any]) -> dict[str, Any]:
     """Normalises the images of a batch (uint8) to what `algorithm` takes (float32)."""

@@ -62,12 +62,12 @@ class Member:
     return self.ended not in ("", "early")
 
   def take(self, measured: Measured) -> bool:
-    """Takes an evaluation into account; returns whether it is the best so far."""
+    """Takes an evaluation into account; returns whether it is the best so far by validation, if there is any."""
     self.selection = rules.update(self.selection, self.step, measured.val, measured.test)
     threshold = self.experiment.config.early_stop
     if threshold > 0 and self.selection["last"]["source_accuracy"] >= threshold:
       self.ended = "early"
-    return self.selection["source_val"]["step"] == self.step
+    return self.selection.get("source_val", {}).get("step") == self.step
 
   def progress(self) -> dict[str, Any]:
     """What a checkpoint keeps of it."""
@@ -306,8 +306,9 @@ def record_evaluation(members: Sequence[Member], group: Group, states: States, f
     said = measures(member.experiment.algorithm, state, member.experiment.members) if group.measures else {}
     member.recorder.write(member.step, {**measured.lines(), **said})
     run = f"{member.folder.path.relative_to(above)}, " if len(members) > 1 else ""
-    log.info("%sstep %d: source val %.4f, %s test %.4f%s%s", run, member.step,
-             member.selection["last"]["source_accuracy"], member.experiment.target, measured.test,
+    source = member.selection["last"]["source_accuracy"]
+    val = "" if source is None else f"source val {source:.4f}, "
+    log.info("%sstep %d: %s%s test %.4f%s%s", run, member.step, val, member.experiment.target, measured.test,
              " (best)" if better else "", ", good enough to end" if member.ended else "")
 
 

@@ -94,6 +94,22 @@ def test_dmgs_settings(method):
   assert values("dmg_pacs", "model.head_init") == ("uniform",)
 
 
+@pytest.mark.parametrize("name", ["dmg_pacs", "dmg_domainnet"])
+@pytest.mark.parametrize("network", ["resnet18", "resnet50", "alexnet"])
+def test_aggregates_settings_by_sgd(name, network):
+  """dmg.txt, Table 1: Aggregate-SGD of every network; the rate is ours, all else is as by Adam."""
+  plain, by_sgd = (config.flatten(config.load(f"{name}:aggregate,{network}{sgd}")) for sgd in ("", ",sgd"))
+  assert {key: by_sgd[key] for key in plain if plain[key] != by_sgd[key]} == {
+      "optimizer.name": "sgd", "optimizer.learning_rate": 1e-3}
+  assert by_sgd["optimizer.momentum"] == 0.9 and by_sgd["model.name"] == network
+
+
+def test_small_runs_of_dmg_train_masks_faster():
+  assert values("dmg_pacs:small", "data.image_size", "optimizer.learning_rate", "optimizer.roles.masks.rate") == (
+      96, 1e-3, 10.0)
+  assert values("dmg_pacs:aggregate,small", "optimizer.roles.masks.rate") == (1.0,)
+
+
 def test_dmgs_masks():
   """DMG, section 3.2 and 7.5: lambda 0.1, logits from U(0, 1), rate and decay those of the network."""
   for name in ("dmg_pacs", "dmg_domainnet"):
@@ -107,7 +123,11 @@ def test_episodes_settings():
   for name in ("dmg_pacs:mldg", "dmg_pacs:metareg"):
     assert values(name, "batch_size", "data.mixing", "optimizer.name") == (192, "balanced", "sgd")
   assert values("dmg_pacs:mldg", *OPTIMIZER, *SCHEDULE) == ("sgd", 5e-4, 5e-5, "exponential", "step", 15_000, 0.1)
-  assert values("dmg_domainnet:metareg", "batch_size", "data.mixing", "optimizer.name") == (320, "balanced", "sgd")
+  for network in ("resnet18", "resnet50", "alexnet"):
+    assert values(f"dmg_domainnet:metareg,{network}", "model.name", "batch_size", "data.mixing", *OPTIMIZER) == (
+        network, 320, "balanced", "sgd", 1e-3, 0.0)
+  assert values("dmg_pacs:metareg", *OPTIMIZER) == ("sgd", 1e-3, 1e-5)
+  assert values("dmg_pacs:mldg", "algorithm.inner_rate", "algorithm.meta_weight") == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("method", rows("crossgrad_fonts", "method"))
@@ -120,18 +140,25 @@ def test_crossgrads_settings(method):
         0.9, 0.9, 1.0, 0.1, "kernels")
     assert values(name, *SCHEDULE) == ("exponential", "epoch", 2, 0.94)
     if data_set != "rotated_mnist":
-      assert values(name, "steps", "target", "model.name", "model.head_init") == (
-          50_000, "unseen", "lenet3", "truncated")
+      assert values(name, "steps", "target", "model.name", "model.head_init", "data.image_size", "data.augment") == (
+          50_000, "unseen", "lenet3", "truncated", 32, "none")
   assert values(f"crossgrad_rotated_mnist:{method}", "model.name", "data.image_size") == ("convnet2", 16)
   speech = f"crossgrad_speech:{method}"
   assert values(speech, "target", "model.name", *OPTIMIZER) == ("unseen", "kwsnet", "sgd", 1e-3, 0.0)
-  assert values(speech, *SCHEDULE) == ("exponential", "epoch", 15, 0.1)
+  assert values(speech, "batch_size", "steps", "optimizer.momentum", *SCHEDULE) == (
+      100, 18_000, 0.0, "exponential", "step", 15_000, 0.1)
+  assert values(speech, "data.features", "data.speakers", "data.scaling") == ("mfcc", 100, "none")
+  assert values(f"{speech},speakers=40,scaled", "data.speakers", "data.scaling") == (40, "standard")
 
 
 def test_crossgrads_moves():
   """Its released code: alpha 0.5, and a step of 10 along gradients within 0.1, for both networks alike."""
   assert values("crossgrad_fonts", *(f"algorithm.{key}" for key in (
       "alpha", "epsilon", "clip", "domain_alpha", "domain_epsilon"))) == (0.5, 10.0, 0.1, 0.5, 10.0)
+  assert values("crossgrad_fonts:labelgrad", *(f"algorithm.{key}" for key in ("alpha", "epsilon", "clip"))) == (
+      0.5, 10.0, 0.1)
+  assert values("crossgrad_fonts:dan", "algorithm.hidden", "algorithm.adversarial_weight") == (
+      (256, 128, 128, 128), 1.0)
 
 
 @pytest.mark.parametrize("method", rows("rcl_mnist_mp", "method"))
@@ -143,6 +170,7 @@ def test_rcls_settings(method):
       0.9, True, "all", "constant")
   assert values(name, "model.name", "data.name", "data.augment", "target", "report") == (
       "mnistnet", "mnist_mp", "none", "grey", "source_val")
+  assert values(name, "data.image_size", "data.input_range") == (32, "unit")  # the authors' notes; measured to fit
 
 
 @pytest.mark.parametrize("row, key, weight", [
@@ -163,14 +191,55 @@ def test_drts_settings():
     assert values(name, *LENGTH, *OPTIMIZER, "optimizer.momentum") == (64, 15, 0, "sgd", 1e-3, 5e-4, 0.9)
     assert values(name, *SCHEDULE) == ("exponential", "epoch", 5, 0.1)
     assert values(name, *(f"optimizer.roles.{role}.rate" for role in ("trunk", "head", "residuals"))) == (1, 10, 10)
-    assert values(name, "model.name", "model.dynamic", "model.dynamic_k", "report", "algorithm.hidden") == (
-        "resnet101", "subspace", 4, "last", (1000, 1000))
+    assert values(name, "model.name", "model.dynamic", "model.dynamic_k", "report", "data.image_size") == (
+        "resnet101", "subspace", 4, "last", 224)
   for name in ("drt_domainnet", "drt_pacs", "drt_digit_five"):
     assert values(name, *(f"algorithm.{key}" for key in (
         "name", "form", "discrepancy_weight", "reversal", "balance_weight", "label_smoothing", "prediction"))) == (
         "mcd", "one_step", 50.0, 4.0, 0.01, 0.01, "max_logit")
+  heads = ("algorithm.hidden", "algorithm.hidden_init", "model.head_init")
+  for name in ("drt_domainnet", "drt_domainnet:m3sda", "drt_pacs"):
+    assert values(name, *heads) == ((1000, 1000), "normal_0.01", "normal_0.01")
+  for row in rows("drt_domainnet", "method"):
+    assert values(f"drt_domainnet:{row}", "algorithm.name", "data.augment", "data.centre_crop", "data.val_fraction",
+                  "report", *LENGTH) == (row, "shorter", True, 0.0, "last", 64, 15, 0)
+    assert values(f"drt_domainnet:{row},static", "model.dynamic") == ("none",)
+  assert values("dmg_domainnet", "data.augment", "data.centre_crop", "data.val_fraction") == ("domainnet", False, 0.1)
+  for name in ("drt_domainnet", "drt_pacs", "drt_digit_five", "wemnet_pacs:drt", "digits:drt"):
+    assert values(name, "model.dynamic", "model.dynamic_k") == ("subspace", 4)
   assert values("drt_domainnet:k=8", "model.dynamic", "model.dynamic_k") == ("subspace", 8)
   assert values("drt_domainnet:static", "model.dynamic") == ("none",)
+
+
+def test_drts_self_training():
+  """drt.txt, section 4.3: threshold 0.8; its first round is a full run, so that the whole is twice as long."""
+  again = tuple(f"algorithm.self_training.{key}" for key in ("rounds", "confidence"))
+  assert values("drt_domainnet", "epochs", *again) == (15, 0, 0.8)
+  for name in ("drt_domainnet:self_training", "drt_domainnet:m3sda,self_training", "drt_pacs:self_training"):
+    assert values(name, "epochs", *again) == (30, 1, 0.8)
+  with pytest.raises(UserError, match="aggregate does not classify in training: use mcd or m3sda"):
+    config.load("drt_domainnet:aggregate,self_training")
+
+
+def smoothing(target, *overrides):
+  return config.for_target(config.load("drt_domainnet", overrides), target).algorithm.label_smoothing
+
+
+def test_drts_smoothing_by_target():
+  """Its released code: 0.1 for infograph and quickdraw; what a command says holds for every target."""
+  assert [smoothing(target) for target in ("clipart", "infograph", "quickdraw")] == [0.01, 0.1, 0.1]
+  assert smoothing("infograph", "--config.algorithm.label_smoothing=0.2") == 0.2
+  assert smoothing("infograph", "--config.by_target=infograph:algorithm.label_smoothing=0.3") == 0.3
+  gone = config.load("drt_domainnet", ["--config.algorithm.name=dann"])
+  assert gone.by_target == "" and config.for_target(gone, "infograph").algorithm.name == "dann"
+
+
+@pytest.mark.parametrize("text, message", [
+    ("clipart", r"by_target has 'clipart': write TARGET1,TARGET2:KEY=VALUE"),
+    ("clipart:epoch=3", r"no key config\.epoch \(did you mean 'epochs'")])
+def test_settings_by_target_that_cannot_be_read(text, message):
+  with pytest.raises(UserError, match=message):
+    config.for_target(config.load("drt_domainnet", {"by_target": text}), "clipart")
 
 
 @pytest.mark.parametrize("method", rows("drt_digit_five", "method"))
@@ -179,7 +248,7 @@ def test_digit_fives_settings(method):
   name = f"drt_digit_five:{method}"
   assert values(name, *LENGTH, *OPTIMIZER, "optimizer.momentum") == (128, 300, 0, "sgd", 2e-3, 5e-4, 0.9)
   assert values(name, *SCHEDULE) == ("exponential", "epoch", 100, 0.1)
-  assert values(name, "model.name", "data.image_size", "report") == ("digitnet", 32, "last")
+  assert values(name, "model.name", "data.image_size", "report", "data.val_fraction") == ("digitnet", 32, "last", 0.0)
 
 
 @pytest.mark.parametrize("name, model, steps", [
@@ -194,8 +263,19 @@ def test_wemnets_settings(name, model, steps):
         "inverse", "step", 1e-3, 0.75)
     rates = [f"optimizer.roles.{role}.rate" for role in ("trunk", "head", "discriminator")]
     assert values(f"{name}:{row}", *rates) == (0.1, 1, 1)
-    assert values(f"{name}:{row}", "model.name", "model.bottleneck", "report") == (model, 256, "last")
+    assert values(f"{name}:{row}", "model.name", "model.bottleneck", "report", "data.image_size") == (
+        model, 256, "last", 224)
   assert values("wemnet_office31", "algorithm.norm", "data.held_out") == (True, False)
+
+
+@pytest.mark.parametrize("name", ["wemnet_office31", "wemnet_visda", "digits"])
+@pytest.mark.parametrize("row, modules", [
+    ("wemnet", ("dann", True, True)), ("wemnet_mstn", ("mstn", True, True)), ("wemnet_dim", ("dann", True, False)),
+    ("wemnet_sem", ("dann", False, True))])
+def test_wemnets_rows(name, row, modules):
+  """wemnet.txt, Tables 1 to 3: what it is built on, and which of its modules it has."""
+  assert values(f"{name}:{row}", "algorithm.name", *(f"algorithm.{key}" for key in ("base", "dim", "sem"))) == (
+      "wemnet", *modules)
 
 
 @pytest.mark.parametrize("name", ["wemnet_pacs", "drt_digit_five"])

@@ -12,6 +12,7 @@ from helpers import same, tiny_network
 
 from dgjax import config, data, experiment, models, ops, parallel, plan, runs, training
 from dgjax.analysis import figures
+from dgjax.analysis.summary import summary
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
 from dgjax.experiment import Experiment
@@ -157,6 +158,31 @@ def test_report_of_the_last_step_and_a_method_without_masks(tmp_path):
   assert results["report"] == {"rule": "last", "step": 4} and results["method"] == "aggregate"
   assert "mask_matrix" not in results and "overlap" not in results and not (tmp_path / "masks.npz").exists()
   assert set(results["accuracy"]) == {"default"}
+
+
+def test_a_run_without_validation(tmp_path):
+  """Where the last state counts, all images may be trained on: nothing is selected by validation, nor recorded."""
+  c = settings("--config.algorithm.name=aggregate", "--config.report=last", "--config.data.val_fraction=0")
+  results = train(c, tmp_path)
+  assert set(results["selection"]) == {"last", "target_oracle"}
+  assert results["selection"]["last"]["source_accuracy"] is None
+  keys = {key for line in read_lines(tmp_path / "metrics.jsonl") for key in line}
+  assert "test/plain/accuracy" in keys and not any(key.startswith("val/") for key in keys)
+  assert runs.load(tmp_path).rule == "last" and "source val" not in summary([results], tmp_path)
+  assert (tmp_path / "figures" / "curves.png").is_file()
+  for override in ("--config.report=source_val", "--config.early_stop=0.5"):
+    with pytest.raises(UserError, match=r"split 'val' of domain '\w+' of data set 'digits' is empty"):
+      train(settings("--config.report=last", "--config.data.val_fraction=0", override), tmp_path / "other")
+
+
+def test_settings_of_some_targets_are_theirs_alone(tmp_path):
+  c = settings("--config.target=all", "--config.by_target=plain,turned:algorithm.overlap_weight=0.7")
+  found = {runs[0].config.target: runs[0].config for runs in plan.plan(c, tmp_path)}
+  assert {target: one.algorithm.overlap_weight for target, one in found.items()} == {
+      "plain": 0.7, "inverted": 0.1, "colour": 0.1, "turned": 0.7}
+  assert {one.by_target for one in found.values()} == {""}
+  c = settings("--config.by_target=plain:algorithm.overlap_weight=0.7", "--config.sweep.algorithm.overlap_weight=1,2")
+  assert [one.config.algorithm.overlap_weight for one in plan.plan(c, tmp_path)[0]] == [1, 2]
 
 
 def test_training_ends_early_where_validation_is_good_enough(tmp_path):

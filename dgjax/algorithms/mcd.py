@@ -16,6 +16,7 @@ from dgjax.distributions import Distribution, LogUniform
 from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import smoothed_cross_entropies
 from dgjax.losses.discrepancy import class_balance, discrepancy
+from dgjax.models.layers import HEAD_INITS
 from dgjax.models.mlp import NormedHidden
 from dgjax.models.network import Network
 from dgjax.ops.reversal import reverse_gradient
@@ -58,6 +59,7 @@ class MCD(SelfTrained, Alternating):
     passes: in three steps source and target go through the network "separate" or as one batch, "joint".
     head: first stage of the heads; default: `network.embedding`.
     hidden: units of further layers at the heads' beginning, each dropout 0.5, linear, BatchNorm, ReLU.
+    hidden_init: initialisation of these layers, as `model.head_init` is of the last.
     generator_steps: n of step C, at least 0.
     generator_momentum: whether the trunk's optimiser has momentum, where the heads' has.
     discrepancy_weight: of D.
@@ -71,6 +73,7 @@ class MCD(SelfTrained, Alternating):
   passes: str = "separate"
   head: str = ""
   hidden: tuple[int, ...] = ()
+  hidden_init: str = "uniform"
   generator_steps: int = 4
   generator_momentum: bool = True
   discrepancy_weight: float = 1.0
@@ -82,7 +85,7 @@ class MCD(SelfTrained, Alternating):
   searched: ClassVar[Mapping[str, Distribution]] = {"discrepancy_weight": LogUniform(0.1, 100)}
 
   def __post_init__(self):
-    for key, known in (("form", FORMS), ("passes", PASSES)):
+    for key, known in (("form", FORMS), ("passes", PASSES), ("hidden_init", HEAD_INITS)):
       if getattr(self, key) not in known:
         raise UserError(f"algorithm.{key} is {getattr(self, key)!r}{nearest(getattr(self, key), known)}")
     if self.generator_steps < 0:
@@ -116,7 +119,8 @@ class MCD(SelfTrained, Alternating):
   def classifier(self) -> Network:
     """One head, as a network of its own."""
     stages = self.network.stages[self.network.index(self.first_head_stage):]
-    hidden = [(f"hidden{i}", partial(NormedHidden, width)) for i, width in enumerate(self.hidden, 1)]
+    hidden = [(f"hidden{i}", partial(NormedHidden, width, linear_init=self.hidden_init))
+              for i, width in enumerate(self.hidden, 1)]
     return Network((*hidden, *stages), {}, self.first_head_stage)
 
   def init_params(self, key, images):

@@ -25,21 +25,22 @@ def summary(results: Sequence[Mapping[str, Any]], workdir: pathlib.Path) -> str:
     workdir: the folder that the runs lie in.
 
   Returns:
-    Several lines: accuracy in percent under each selection rule, a line for each target and value of the sweep, with
-    its standard error where there are several seeds. Where each target has one run: for methods with a member per
-    source domain the accuracy of each on each domain (DMG, Table 4), and the overlap of their masks. At last where
-    the files are.
+    Several lines: accuracy in percent under each selection rule, and on the sources' validation splits where there are
+    any, a line for each target and value of the sweep, with its standard error where there are several seeds. Where
+    each target has one run: for methods with a member per source domain the accuracy of each on each domain (DMG,
+    Table 4), and the overlap of their masks. At last where the files are.
   """
   runs = [Finished(workdir, one, flatten(one.get("config", {}))) for one in results]
   first = runs[0].results
   rules = list(first["selection"])
+  validated = ["source val"] if "source_val" in rules else []
   swept = list(differing(runs))
   cells: dict[tuple[str, ...], dict[str, list[Cell]]] = {}  # values of the sweep -> target -> a cell for each number
   for run in runs:
     values = tuple(str(run.config.get(key)) for key in swept)
     targets = cells.setdefault(values, {})
     numbers = [*(run.get("selection", rule, "target_accuracy") for rule in rules),
-               run.get("selection", rules[0], "source_accuracy")]
+               *(run.get("selection", rules[0], "source_accuracy") for _ in validated)]
     old = targets.get(run.column, [Cell({})] * len(numbers))
     targets[run.column] = [Cell({**cell.scores, run.get("seed"): 100 * number})
                            for cell, number in zip(old, numbers, strict=True)]
@@ -47,7 +48,7 @@ def summary(results: Sequence[Mapping[str, Any]], workdir: pathlib.Path) -> str:
   for values, targets in cells.items():
     rows += [[name, *values, *(_number(cell.mean, cell.error) for cell in found)] for name, found in targets.items()]
     if len(targets) > 1:
-      means = (mean_over([found[i] for found in targets.values()]) for i in range(len(rules) + 1))
+      means = (mean_over([found[i] for found in targets.values()]) for i in range(len(rules + validated)))
       rows.append(["mean", *values, *(_number(*mean) for mean in means)])
   seeds = sorted({run.get("seed") for run in runs})
   several = f"seed {seeds[0]}:"
@@ -55,7 +56,7 @@ def summary(results: Sequence[Mapping[str, Any]], workdir: pathlib.Path) -> str:
     several = f"seeds {', '.join(map(str, seeds))}: mean ± standard error of the"
   notes = {"target_oracle": "target_oracle (uses target labels)"}
   parts = [f"{first['method']} on {first['dataset']}, {several} accuracy (%) on the target, by rule",
-           table(["target", *swept, *(notes.get(rule, rule) for rule in rules), "source val"], rows)]
+           table(["target", *swept, *(notes.get(rule, rule) for rule in rules), *validated], rows)]
   if len({run.column for run in runs}) == len(runs):
     parts += [text for run in runs for text in _members(run)]
   return "\n".join([*parts, "", _files(len(runs), workdir)])

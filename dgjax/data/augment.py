@@ -70,6 +70,24 @@ def random_crop(key: jax.Array, image: jax.Array, sides: jax.Array, size: int) -
   return jax.lax.dynamic_slice(image, (top, left, 0), (size, size, image.shape[2]))
 
 
+def random_crop_of_shortened(key: jax.Array, image: jax.Array, sides: jax.Array, size: int) -> jax.Array:
+  """Takes a square at a random place of an image whose aspect is kept; see `transforms.random_crop_of_shortened`.
+
+  Args:
+    key: drawn from.
+    image: (h, w, c) uint8 or float32.
+    sides: (2,) int32, width and height that the image had before it was resized to w and h.
+    size: pixels per side of the result.
+
+  Returns:
+    (size, size, c) float32.
+  """
+  shortened = transforms.enlarged(size) * sides // sides.min()
+  place = jax.random.randint(key, (2,), 0, shortened - size + 1)
+  box = jnp.concatenate([place, jnp.full(2, size)])
+  return resample(image, box * jnp.tile(jnp.array([image.shape[1], image.shape[0]]) / shortened, 2), size)
+
+
 def random_resized_crop(key: jax.Array, image: jax.Array, sides: jax.Array, size: int,
                         scale: tuple[float, float] = (0.8, 1.0)) -> jax.Array:
   """Crops a box of random area and aspect at a random place and resizes it; see `transforms.random_resized_crop`.
@@ -329,6 +347,10 @@ AUGMENTATIONS: dict[str, Augmentation] = {
   "paper": Augmentation(None, transforms.random_resized_crop, random_resized_crop, flip=True, colors=True, enough=1.5),
   # Resized to 256/224 of the size, a random crop of the size, flip. Source: DMG, released code (DomainNet)
   "domainnet": Augmentation(transforms.enlarge, transforms.random_crop, random_crop, flip=True, enough=256 / 224),
+  # The shorter side resized to 256/224 of the size, a random crop of the size, flip. Source: DRT, released code
+  # (DomainNet)
+  "shorter": Augmentation(None, transforms.random_crop_of_shortened, random_crop_of_shortened, flip=True,
+                          enough=256 / 224),
   # Resized to 256/224 of the size, a box of 8 to 100 % of the area resized to the size, flip.
   # Source: Transfer-Learning-Library's default for Office-31, on which WEMNet seems to build
   "office": Augmentation(

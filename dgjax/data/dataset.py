@@ -119,13 +119,16 @@ class Dataset:
     classes: names of its classes; labels index this.
     splits: domain -> {"train": n, "val": n, "test": n}; "test" is what a domain is scored on when it is the target.
     source_test: whether "test" is disjoint from "train" and "val", so that in-domain accuracy on it means something.
-    mean, std: per channel, of pixels in [0, 1], or of arrays; normalisation happens on the device.
+    mean, std: per channel, of pixels in [0, 1], or of arrays, of which they may also be per column and channel (w * c
+      numbers); normalisation happens on the device.
     channels: of images, 1 or 3.
     sources, targets: the domains that can be trained on, and that can be the target; empty: all.
     groups: names of what plays the part of source domains in training, where the data set has dozens to thousands of
       them (fonts, writers, speakers) and `domains` are those seen and those unseen; None: the source domains do.
     array_shape: where examples are no images: the shape of the float32 arrays that they are.
-    centre_crop: whether evaluation sees the centre of an image only (`transforms.centre`), instead of all of it.
+    centre_crop: whether evaluation sees the centre of an image only, instead of all of it.
+    keep_aspect: whether an image keeps its aspect before its centre is taken (`transforms.centre_of_shortened`, or else
+      `transforms.centre`).
     left_out: store of records (of a domain, in general) -> [(file, reason)], what `data.on_error=skip` dropped.
     digests: domain -> a hash of its class names, its examples' names, labels and contents, and its splits. It depends
       neither on where the files lie nor on when they were written.
@@ -145,6 +148,7 @@ class Dataset:
   groups: tuple[str, ...] | None = field(default=None, repr=False)
   array_shape: tuple[int, int, int] | None = None
   centre_crop: bool = False
+  keep_aspect: bool = False
   left_out: Mapping[str, list[tuple[str, str]]] = field(default_factory=dict, repr=False)
   digests: Mapping[str, str] = field(default_factory=dict, repr=False)
 

@@ -260,7 +260,7 @@ def _empty_split(dataset: Dataset, domain: str, split: str) -> str:
 
 
 def check_splits(dataset: Dataset, sources: Sequence[str], target: str, adapts: bool, batch_size: int = 1,
-                 target_batch_size: int = 1) -> None:
+                 target_batch_size: int = 1, validates: bool = True) -> None:
   """Refuses, before anything is compiled, a run that would find an empty split later, or a batch larger than the data.
 
   Args:
@@ -270,12 +270,14 @@ def check_splits(dataset: Dataset, sources: Sequence[str], target: str, adapts: 
     adapts: whether the target's images are trained on without labels.
     batch_size: of the sources' part of a batch, over all processes.
     target_batch_size: of the target's part, where the method adapts.
+    validates: whether the sources' validation splits are looked at.
 
   Raises:
     UserError: unknown domain, an empty split, or a batch of more images than there are.
   """
   apart = ("test",) if dataset.source_test else ()  # scored at the end of a run
-  needed = [(source, split) for source in sources for split in ("train", "val", *apart)] + [(target, "test")]
+  looked_at = ("train", *(("val",) if validates else ()), *apart)
+  needed = [(source, split) for source in sources for split in looked_at] + [(target, "test")]
   if adapts:
     needed.append((target, dataset.adaptation_split(target)))
   for domain, split in needed:
@@ -467,7 +469,7 @@ def evaluate(
     example, batch["mask"] = find(step)
     for slot in range(int(batch["mask"].sum())):
       image, batch["label"][slot] = source.image(int(example[slot]))
-      batch["image"][slot] = array(transforms.fit(image, image_size, dataset.centre_crop))
+      batch["image"][slot] = array(transforms.fit(image, image_size, dataset.centre_crop, dataset.keep_aspect))
     return batch
 
   return EvalBatches(source, grain.MapDataset.range(-(-len(source) // batch_size)).map(make), find, len(source),

@@ -446,10 +446,11 @@ def prepare(layout: Layout, seed: int) -> Dataset:
     return Source(stored, labels, chosen, layout.channels, domain, split, where,
                   None if numbers is None else numbers[chosen], names)
 
+  mean, std = layout.normalisation([opener(domain, "train") for domain in layout.sources or layout.domains])
   return Dataset(
     name=layout.name, domains=tuple(layout.domains), classes=tuple(layout.classes),
     splits={domain: {split: len(indices[domain][split]) for split in SPLITS} for domain in layout.domains},
-    source_test=layout.source_test, mean=layout.mean, std=layout.std, channels=layout.channels,
+    source_test=layout.source_test, mean=mean, std=std, channels=layout.channels,
     sources=layout.sources, targets=layout.targets, groups=groups, array_shape=layout.array_shape,
-    centre_crop=layout.centre_crop, opener=opener,
+    centre_crop=layout.centre_crop, keep_aspect=layout.keep_aspect, opener=opener,
     left_out={store: found.left_out for store, found in prepared.items()}, digests=hashes)

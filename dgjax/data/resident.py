@@ -128,7 +128,8 @@ class Plan:
       UserError: a prepared record cannot be read.
     """
     build = functools.partial(_build, sharding=sharding, threads=threads, pause=pause)
-    fit = lambda image: (transforms.fit(image, self.image_size, self.dataset.centre_crop), None)  # noqa: E731
+    crop, aspect = self.dataset.centre_crop, self.dataset.keep_aspect
+    fit = lambda image: (transforms.fit(image, self.image_size, crop, aspect), None)  # noqa: E731
     if self.shared:
       both = build([*self.training, *self.evaluation], fit)
       return both, both

@@ -60,11 +60,54 @@ def centre(image: Image.Image, size: int) -> Image.Image:
   return enlarge(image, size).crop((offset, offset, offset + size, offset + size))
 
 
-def fit(image: Image.Image | np.ndarray, size: int, centre_crop: bool) -> Image.Image | np.ndarray:
-  """Makes what evaluation sees: the centre or, if not `centre_crop`, all of an image; an array stays as it is."""
+def shortened(sides: tuple[int, int], size: int) -> tuple[int, int]:
+  """Returns width and height of an image whose shorter side becomes 256/224 of the size, its aspect kept.
+
+  The longer side is rounded down, as torchvision does.
+  """
+  shorter, target = min(sides), enlarged(size)
+  width, height = (target * side // shorter for side in sides)
+  return width, height
+
+
+def shorten(image: Image.Image, size: int) -> Image.Image:
+  """Resizes the shorter side to 256/224 of the size, bilinear with antialiasing, and the longer one along with it."""
+  sides = shortened(image.size, size)
+  return image if image.size == sides else image.resize(sides, Image.Resampling.BILINEAR)
+
+
+def centre_of_shortened(image: Image.Image, size: int) -> Image.Image:
+  """Resizes the shorter side to 256/224 of the size, keeping the aspect, and takes the centre of the size.
+
+  Args:
+    image: mode RGB or L.
+    size: pixels per side of the result.
+
+  Returns:
+    The crop; where a side is odd, the middle is rounded to even, as torchvision does.
+
+  Source: DRT, released evaluation transform.
+  """
+  image = shorten(image, size)
+  left, top = (round((side - size) / 2) for side in image.size)
+  return image.crop((left, top, left + size, top + size))
+
+
+def fit(image: Image.Image | np.ndarray, size: int, centre_crop: bool,
+        keep_aspect: bool = False) -> Image.Image | np.ndarray:
+  """Makes what evaluation sees; an array stays as it is.
+
+  Args:
+    image: mode RGB or L, or an array.
+    size: pixels per side of the result.
+    centre_crop: whether it is the centre of an image, instead of all of it.
+    keep_aspect: whether the centre is taken after `shorten`, instead of `enlarge`.
+  """
   if isinstance(image, np.ndarray):
     return image
-  return centre(image, size) if centre_crop else resize(image, size)
+  if not centre_crop:
+    return resize(image, size)
+  return centre_of_shortened(image, size) if keep_aspect else centre(image, size)
 
 
 def random_resized_crop(
@@ -107,3 +150,16 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Imag
   """
   left, top = (int(rng.integers(side - size + 1)) for side in image.size)
   return image.crop((left, top, left + size, top + size))
+
+
+def random_crop_of_shortened(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+  """Resizes the shorter side to 256/224 of the size, keeping the aspect, and takes a square at a random place.
+
+  Args:
+    image: mode RGB or L.
+    size: pixels per side of the result.
+    rng: drawn from.
+
+  Source: DRT, released training transform.
+  """
+  return random_crop(shorten(image, size), size, rng)

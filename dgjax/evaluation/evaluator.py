@@ -70,14 +70,19 @@ class Measured:
   prediction: str
   source_test: bool
 
+  def has(self, domain: str, split: str) -> bool:
+    """Whether a domain's split was scored."""
+    return any(name[:2] == (domain, split) for name in self.counts)
+
   def of(self, domain: str, split: str) -> Counts:
     """The counts of a domain's split."""
     return next(counts for name, counts in self.counts.items() if name[:2] == (domain, split))
 
   @property
   def val(self) -> dict[str, float]:
-    """For each source the accuracy on its validation split, which rules select by."""
-    return {domain: accuracy(self.of(domain, "val"))[self.validation] for domain in self.sources}
+    """For each source the accuracy on its validation split, which rules select by; empty where there is none."""
+    return {domain: accuracy(self.of(domain, "val"))[self.validation] for domain in self.sources
+            if self.has(domain, "val")}
 
   @property
   def test(self) -> float:
@@ -109,7 +114,8 @@ class Measured:
       combined, on each source (its test split, or else validation) and on the target (DMG, Table 4).
     """
     split = "test" if self.source_test else "val"
-    counts = {domain: self.of(domain, split) for domain in self.sources} | {self.target: self.of(self.target, "test")}
+    counts = {domain: self.of(domain, split) for domain in self.sources if self.has(domain, split)}
+    counts[self.target] = self.of(self.target, "test")
     scores = {domain: accuracy(found) for domain, found in counts.items()}
     scored = scores if self.source_test else {self.target: scores[self.target]}
     modes = dict.fromkeys(mode for domain in scored for mode in scored[domain] if not mode.startswith("member/"))
@@ -122,7 +128,7 @@ class Measured:
     if members := [mode for mode in scores[self.target] if mode.startswith("member/")]:
       rows = [*members, self.prediction]
       report["mask_matrix"] = {"split": split, "masks": [*self.members, "combined"],
-                               "domains": [*self.sources, self.target],
+                               "domains": list(scores),
                                "accuracy": [[scores[domain][row] for domain in scores] for row in rows]}
     return report
 

@@ -20,23 +20,19 @@ OFFLINE = RULES | {
 """Rules that `choose` can apply to the record of a finished run."""
 
 
-def source_accuracy(val: Mapping[str, float]) -> float:
+def source_accuracy(val: Mapping[str, float]) -> float | None:
   """Unweighted mean over source domains of validation accuracy.
 
   Args:
-    val: per source domain, accuracy in [0, 1].
+    val: per source domain, accuracy in [0, 1]; empty for a run without validation.
 
   Returns:
-    The mean, in [0, 1]. The sum is exact, whatever the order of the domains, so that ties are ties.
-
-  Raises:
-    ValueError: if there is no domain.
+    The mean, in [0, 1]; None if `val` is empty. The sum is exact, whatever the order of the domains, so that ties are
+    ties.
 
   Source: Chattopadhyay et al. 2020 (DMG), section 7.5 ("overall in-domain validation accuracy").
   """
-  if not val:
-    raise ValueError("no validation accuracy: there must be at least one source domain")
-  return math.fsum(val.values()) / len(val)
+  return math.fsum(val.values()) / len(val) if val else None
 
 
 def update(
@@ -50,16 +46,13 @@ def update(
   Args:
     selection: what this function returned for the evaluation before; {} at first.
     step: optimisation steps done, not smaller than at the evaluation before.
-    val: per source domain, validation accuracy in [0, 1].
+    val: per source domain, validation accuracy in [0, 1]; empty for a run without validation.
     target: accuracy on the target domain in [0, 1], or None where it was not measured.
 
   Returns:
     A new mapping from each rule of `RULES` to {"step", "target_accuracy", "source_accuracy"}, JSON-able.
     A rule that found nothing yet is absent: `target_oracle` while no target accuracy was measured,
-    `source_val` while no source accuracy was a number.
-
-  Raises:
-    ValueError: if `val` is empty.
+    `source_val` while no source accuracy was a number. Without validation "source_accuracy" is None.
 
   Source: Chattopadhyay et al. 2020 (DMG), section 7.5, for `source_val`.
   """
@@ -69,7 +62,7 @@ def update(
   chosen = dict(selection)
   worst = {"source_accuracy": -math.inf, "target_accuracy": -math.inf}
   # A comparison with NaN is false: an accuracy that is not a number is never selected.
-  if source > chosen.get("source_val", worst)["source_accuracy"]:
+  if source is not None and source > chosen.get("source_val", worst)["source_accuracy"]:
     chosen["source_val"] = entry
   chosen["last"] = entry
   if target is not None and target > chosen.get("target_oracle", worst)["target_accuracy"]:
@@ -136,7 +129,7 @@ def history(records: Iterable[Mapping[str, Any]], sources: Sequence[str], target
     key: what counts as accuracy on the target; default: `test/TARGET/accuracy`.
 
   Returns:
-    What `select` takes, in order of step; steps without any validation accuracy are left out.
+    What `select` takes, in order of step; steps without any accuracy are left out.
 
   Raises:
     UserError: if a step has the validation accuracy of some source domains but not of all.
@@ -145,10 +138,11 @@ def history(records: Iterable[Mapping[str, Any]], sources: Sequence[str], target
   for step, record in merge(records).items():
     keys = {domain: f"val/{domain}/accuracy" for domain in sources}
     val = {domain: record[key] for domain, key in keys.items() if key in record}
-    if not val:
+    test = record.get(key or f"test/{target}/accuracy")
+    if not val and test is None:
       continue
-    if missing := [domain for domain in sources if domain not in val]:
+    if val and (missing := [domain for domain in sources if domain not in val]):
       raise UserError(f"step {step} has no {keys[missing[0]]}, though other source domains were evaluated: "
                       "the metrics are incomplete, or the list of sources is not the run's")
-    entries.append({"step": step, "val": val, "target": record.get(key or f"test/{target}/accuracy")})
+    entries.append({"step": step, "val": val, "target": test})
   return entries

@@ -56,8 +56,8 @@ def defaults(name: str) -> dict[str, Any]:
 
   Returns:
     name: the network.
-    head_init: initialisation of the last layer: "uniform" (PyTorch's default), "normal" (N(0, 0.001^2), bias 0) or
-      "truncated" (N(0, 0.1^2) within two deviations, bias 0).
+    head_init: initialisation of the last layer: "uniform" (PyTorch's default), or, with a bias of 0, "normal"
+      (N(0, 0.001^2)), "normal_0.01" (N(0, 0.01^2)) or "truncated" (N(0, 0.1^2) within two deviations).
     dtype: of the computation, "float32" or "bfloat16".
     weights: a file of published weights to start from, or "".
     relu_logits: whether a ReLU follows the last layer, as it does in CrossGrad's released code and not in its paper.

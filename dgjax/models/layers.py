@@ -29,8 +29,12 @@ small_normal: Initializer = initializers.normal(0.001)
 truncated_normal: Initializer = initializers.truncated_normal(0.1)
 """N(0, 0.1^2) within two deviations, every layer of CrossGrad's released code."""
 
+wider_normal: Initializer = initializers.normal(0.01)
+"""N(0, 0.01^2), the heads of drt.txt's released code. It draws their biases too, and BatchNorm's scales from
+N(1, 0.01^2); here these are 0 and 1."""
+
 HEAD_INITS: dict[str, Initializer] = {
-    "uniform": uniform_fan_in, "normal": small_normal, "truncated": truncated_normal}
+    "uniform": uniform_fan_in, "normal": small_normal, "normal_0.01": wider_normal, "truncated": truncated_normal}
 """Initialisations of a last layer; all but "uniform" go with a zero bias."""
 
 

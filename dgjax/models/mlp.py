@@ -50,13 +50,17 @@ class NormedHidden(nn.Module):
   Attributes:
     features: output units.
     dropout: share of inputs dropped in training, by the "dropout" stream of keys.
+    linear_init: initialisation of the linear layer, a key of `layers.HEAD_INITS`.
   """
 
   features: int
   dropout: float = 0.5
+  linear_init: str = "uniform"
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps (batch, in) to (batch, features)."""
     x = nn.Dropout(self.dropout)(x, deterministic=not train)
-    return nn.relu(layers.BatchNorm(name="bn")(layers.Dense(self.features, name="fc")(x), train))
+    dense = layers.Dense(self.features, layers.HEAD_INITS[self.linear_init], zero_bias=self.linear_init != "uniform",
+                         name="fc")
+    return nn.relu(layers.BatchNorm(name="bn")(dense(x), train))

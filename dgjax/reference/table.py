@@ -11,7 +11,7 @@ from dgjax.errors import UserError, nearest
 
 PLAIN_MODES = ("default", "pred_ens")  # what papers mean by a method's accuracy, unless they say more
 # Settings of methods that do not tell rows apart: how to predict has `Ours.modes`; the others papers leave open.
-LEFT_OPEN = ("name", "prediction", "hidden", "norm", "head", "features", "ramp", "semantic_ramp")
+LEFT_OPEN = ("name", "prediction", "hidden", "hidden_init", "norm", "head", "features", "ramp", "semantic_ramp")
 
 
 def plain(name: str) -> str:

@@ -220,6 +220,16 @@ def test_heads_have_their_own_draws_and_share_the_trunk():
   assert mean.shape == (2, 6) and np.abs(mean).max() > 0
 
 
+def test_hidden_layers_of_the_heads_start_as_they_are_told():
+  """DRT's released code: N(0, 0.01^2), not PyTorch's uniform of up to 1 / sqrt(400)."""
+  heads = make("mcd", hidden=(400,), hidden_init="normal_0.01").classifier.init(jax.random.key(0), jnp.ones((1, 400)))
+  dense = heads["params"]["hidden1"]["fc"]
+  assert np.std(dense["kernel"]) == pytest.approx(0.01, rel=0.05) and np.abs(dense["kernel"]).max() > 0.03
+  assert not dense["bias"].any()
+  with pytest.raises(UserError, match=r"algorithm\.hidden_init is 'normal_0\.1' \(did you mean 'normal_0\.01'"):
+    make("mcd", hidden_init="normal_0.1")
+
+
 def test_ways_to_predict():
   algorithm = simple()
   state, images = start(algorithm), both()["target"]["image"]

@@ -124,6 +124,20 @@ def keys(count, seed=0):
   return jax.random.split(jax.random.key(seed), count)
 
 
+def test_a_random_crop_keeps_the_aspect_that_the_image_had():
+  """Squares of 14 pixels of 16 x 18: all there are of the image as it was, and those of one that was squashed."""
+  image = np.random.default_rng(0).integers(0, 256, (16, 18, 3), dtype=np.uint8)
+  crop = jax.jit(jax.vmap(augment.random_crop_of_shortened, (0, None, None, None)), static_argnums=3)
+  sides = jnp.array([18, 16])
+  found = np.asarray(crop(keys(100), jnp.asarray(image), sides, 14)) * 255
+  places = {image[y : y + 14, x : x + 14].tobytes() for y in range(3) for x in range(5)}
+  assert {crop.round().astype(np.uint8).tobytes() for crop in found} == places
+  ramp = np.broadcast_to(np.arange(9, dtype=np.float32)[None, :, None], (9, 9, 1)) / 9  # 9 columns of 18, a half each
+  found = np.asarray(crop(keys(100), jnp.asarray(ramp), sides, 14))[:, 7, :, 0]
+  np.testing.assert_allclose(found[:, 11] - found[:, 3], 4 / 9, atol=1e-5)
+  assert 3 <= len({round(float(line[7]), 3) for line in found}) <= 5
+
+
 @functools.cache
 def draw_boxes():
   return jax.jit(jax.vmap(lambda key, sides: augment.draw_box(key, sides, (0.3, 1.0)), (0, None)))

@@ -115,7 +115,7 @@ def test_images_to_be_cropped_on_the_device(tmp_path, config, here):
     Image.fromarray(pixels).save(tmp_path / "one" / name / "0.png")
   dataset = data.load(config("folder", dir=str(tmp_path), val_fraction=0.0, test_fraction=0.0), 0)
   for name, side, sides in (("paper", 9, sizes), ("office", 9, {"a": (9, 9), "b": (9, 9)}),
-                            ("domainnet", 9, {"a": (9, 9), "b": (9, 9)}), ("visda", 8, None)):
+                            ("domainnet", 9, {"a": (9, 9), "b": (9, 9)}), ("shorter", 9, sizes), ("visda", 8, None)):
     stream = pipeline.train(dataset, ("one",), **KEYS | {"augment": name})
     store, _ = build(dataset, [stream], [], here, name)
     assert store.arrays["image"].shape == (2, side, side, 3)

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from dgjax.data import transforms
@@ -92,4 +93,25 @@ def test_fit():
   image, values = photo(20, 30), np.zeros((3, 2, 1), np.float32)
   assert transforms.fit(image, 7, False) == transforms.resize(image, 7)
   assert transforms.fit(image, 7, True) == transforms.centre(image, 7)
+  assert transforms.fit(image, 7, True, True) == transforms.centre_of_shortened(image, 7)
   assert transforms.fit(values, 7, True) is values
+
+
+@pytest.mark.parametrize("sides, shortened", [((20, 30), (256, 384)), ((300, 201), (382, 256)), ((9, 9), (256, 256))])
+def test_the_shorter_side_becomes_256_of_224(sides, shortened):
+  """torchvision's Resize(256): the longer side is rounded down."""
+  assert transforms.shortened(sides, 224) == transforms.shorten(photo(*sides[::-1]), 224).size == shortened
+
+
+def test_the_centre_keeps_the_aspect():
+  """torchvision's CenterCrop: the offset is rounded to even."""
+  image = photo(16, 43)  # at 14 pixels the shorter side of 16 stays as it is
+  got = transforms.centre_of_shortened(image, 14)
+  np.testing.assert_array_equal(got, np.asarray(image)[1:15, 14:28])
+
+
+def test_a_random_crop_of_a_shortened_image_is_everywhere_in_it():
+  image = photo(16, 18)
+  pixels, rng = np.asarray(image), np.random.default_rng(0)
+  places = {pixels[y : y + 14, x : x + 14].tobytes() for y in range(3) for x in range(5)}
+  assert {transforms.random_crop_of_shortened(image, 14, rng).tobytes() for _ in range(200)} == places

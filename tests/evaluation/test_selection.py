@@ -74,8 +74,16 @@ def test_the_mean_is_unweighted_and_ties_do_not_depend_on_order():
   assert selection.source_accuracy({"a": 0.2, "b": 0.6}) == pytest.approx(0.4)
   val = {"a": 0.1, "b": 0.2, "c": 0.3}  # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in floating point
   assert selection.source_accuracy(val) == selection.source_accuracy(dict(reversed(val.items())))
-  with pytest.raises(ValueError, match="at least one source domain"):
-    selection.source_accuracy({})
+
+
+def test_without_validation_the_last_evaluation_counts():
+  entries = [{"step": step, "val": {}, "target": target} for step, target in ((10, 0.5), (20, 0.4))]
+  assert selection.select(entries) == {
+      "last": {"step": 20, "target_accuracy": 0.4, "source_accuracy": None},
+      "target_oracle": {"step": 10, "target_accuracy": 0.5, "source_accuracy": None}}
+  lines = [{"step": 5, "train/loss": 1.0}, *({"step": entry["step"], "test/sketch/accuracy": entry["target"]}
+                                             for entry in entries)]
+  assert selection.history(lines, ("art",), "sketch") == entries
 
 
 def test_history_from_metrics_lines():

@@ -61,6 +61,10 @@ def test_swapped_columns_are_found_by_the_domain_that_they_fit():
 @pytest.mark.parametrize("number, config, header", [
     ("4", "drt_domainnet", "DRT"), ("2", "drt_domainnet", "MCD+DRT"), ("1", "drt_domainnet", "Subspace Routing"),
     ("2", "drt_domainnet:static", "MCD [25]"), ("1", "drt_domainnet:static", "static"),
+    ("2", "drt_domainnet:aggregate,static", "Source Only"), ("2", "drt_domainnet:aggregate", "Source Only + DRT"),
+    ("2", "drt_domainnet:adda,static", "ADDA [27]"), ("2", "drt_domainnet:adda", "ADDA+DRT"),
+    ("2", "drt_domainnet:m3sda,static", "M3SDA-beta [22]"), ("2", "drt_domainnet:m3sda", "M3SDA-beta+DRT"),
+    ("4", "drt_domainnet:self_training", "DRT+ST"),
     ("1", "drt_domainnet:channel", "Channel Attention"), ("1", "drt_domainnet:both", "Combination"),
     ("3", "drt_digit_five:aggregate", "Source Only"), ("3", "drt_digit_five:dann", "DANN [8]"),
     ("3", "drt_digit_five:adda", "ADDA [27]"), ("3", "drt_digit_five:mcd", "MCD [25]"),

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dgjax.data import decoding, files
+from dgjax.data.dataset import Source
 from dgjax.errors import UserError, nearest
 
 log = logging.getLogger("dgjax")
@@ -51,7 +52,7 @@ class Layout(abc.ABC):
     config: `config.data`.
     domains, classes: found by the constructor.
     sources, targets: the domains that can be trained on, and that can be the target; empty: all.
-    source_test, centre_crop: see `Dataset`.
+    source_test, centre_crop, keep_aspect: see `Dataset`.
     array_shape: where examples are no images: the shape of the float32 arrays that `read` returns instead.
     channels: of the images, 1 or 3.
     mean, std: see `Dataset`.
@@ -64,7 +65,7 @@ class Layout(abc.ABC):
   sources: tuple[str, ...] = ()
   targets: tuple[str, ...] = ()
   source_test = True
-  centre_crop = False
+  centre_crop = keep_aspect = False
   array_shape: tuple[int, int, int] | None = None
   channels = 3
   mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -117,6 +118,15 @@ class Layout(abc.ABC):
     """
     del examples, seed
     return None
+
+  def normalisation(self, training: Sequence[Source]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and deviation, as `Dataset` has them.
+
+    Args:
+      training: the training splits of the domains that can be trained on.
+    """
+    del training
+    return self.mean, self.std
 
   @abc.abstractmethod
   def split_name(self, seed: int) -> str:

@@ -9,19 +9,26 @@ from dgjax.data.builders import base, lists
 
 
 class DomainNet(lists.Lists):
-  """DomainNet with its official lists; `val_fraction` of each train list is held out, drawn from the seed.
+  """DomainNet with its official lists.
 
-  Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019.
+  Settings: `val_fraction`: of each train list, held out by a draw from the seed, and if 0 all of it is trained on and
+  there is no validation; `centre_crop`: evaluation resizes the shorter side to 256/224 of the size and takes the centre
+  (DRT), instead of resizing all of the image to the size, whatever its aspect (DMG).
+
+  Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; the released code of dmg.txt and
+    of drt.txt.
   """
 
   name = "domainnet"
   looks_like = "DOMAIN/CLASS/* and the official lists (in splits/ or beside the domains)"
   lists = {"train": "{}_train.txt", "test": "{}_test.txt"}  # noqa: RUF012
-  defaults = {"image_size": 224, "augment": "domainnet", "val_fraction": 0.1}  # noqa: RUF012
+  keep_aspect = True
+  defaults = {"image_size": 224, "augment": "domainnet", "val_fraction": 0.1, "centre_crop": False}  # noqa: RUF012
 
   def __init__(self, config: Any):
     super().__init__(config)
     base.check_fractions(val_fraction=config.val_fraction)
+    self.centre_crop = config.centre_crop
 
   def split(self, domain: str, examples: Sequence[base.Example], seed: int) -> dict[str, np.ndarray]:
     """Returns the official test split, and the official train split with a share drawn for validation."""

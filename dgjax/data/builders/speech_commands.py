@@ -4,7 +4,7 @@ import os
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,14 +13,17 @@ import numpy as np
 from dgjax.data import audio, files
 from dgjax.data.builders import base
 from dgjax.data.builders.grouped import Grouped
+from dgjax.data.dataset import Source
 from dgjax.errors import UserError, nearest
 
 REVISION = 1  # counts changes of the features, and of what is drawn below
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 SILENCE, UNKNOWN = "silence", "unknown"
+SCALINGS = ("none", "standard")
 NOISE = "_background_noise_"
 FOREIGN = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".sph", ".wma")
 RECORDING = re.compile(r"(?P<speaker>.+)_nohash_\d+\.wav", re.IGNORECASE)
+LEAST = 1e-3  # deviation of a coefficient that hardly changes
 FRAMES = 1 + (audio.RATE - audio.WINDOW) // audio.STRIDE
 
 
@@ -36,10 +39,15 @@ class SpeechCommands(Grouped, base.RootedLayout):
   volume, are the two other classes; what is drawn of them depends on the speaker alone. Recordings shorter than a
   second, of which the archive has many, are filled up with zeros; empty and damaged ones are errors.
 
-  Settings: `features`: "mfcc" or "logmel", examples are float32 (98, 40, 1); `speakers`: how many to train on, 0 for
-  all; with one seed, fewer are a part of more; `unknown`: how many examples a speaker's other words give, for each of
-  its commands, as far as they go; `silence`: how many cuts of noise there are for each command; `val_fraction`: of the
-  speakers, 20 % as in the paper; `test_fraction`: of the speakers, 20 % as in the paper.
+  Settings: `features`: "mfcc" or "logmel", examples are float32 (98, 40, 1); `scaling`: "none", as they are, or
+  "standard", every coefficient with mean 0 and deviation 1 over all frames of the training examples; `speakers`: how
+  many to train on, 0 for all; with one seed, fewer are a part of more; `unknown`: how many examples a speaker's other
+  words give, for each of its commands, as far as they go; `silence`: how many cuts of noise there are for each
+  command; `val_fraction`: of the speakers, 20 % as in the paper; `test_fraction`: of the speakers, 20 % as in the
+  paper.
+
+  Perturbations, such as CrossGrad's, are of the scaled features: a step of 1 is a deviation of each coefficient under
+  "standard". Under "none" it is a unit of the MFCC, of which the first is about -144 and the others below 1.
 
   Source: Warden, "Speech Commands", arXiv:1804.03209, 2018; CrossGrad, Section 4.
   """
@@ -53,13 +61,15 @@ class SpeechCommands(Grouped, base.RootedLayout):
   mean, std = (0.0,), (1.0,)
   channels = 1
   defaults = {  # noqa: RUF012
-    "augment": "none", "val_fraction": 0.2, "test_fraction": 0.2, "features": "mfcc", "speakers": 0, "silence": 0.1,
-    "unknown": 0.1}
+    "augment": "none", "val_fraction": 0.2, "test_fraction": 0.2, "features": "mfcc", "scaling": "none", "speakers": 0,
+    "silence": 0.1, "unknown": 0.1}
 
   def __init__(self, config: Any):
     super().__init__(config)
     if config.features not in audio.FEATURES:
       raise UserError(f"unknown config.data.features {config.features!r}{nearest(config.features, audio.FEATURES)}")
+    if config.scaling not in SCALINGS:
+      raise UserError(f"unknown config.data.scaling {config.scaling!r}{nearest(config.scaling, SCALINGS)}")
     for key in ("speakers", "silence", "unknown"):
       if config[key] < 0:
         raise UserError(f"config.data.{key} must be at least 0, got {config[key]}")
@@ -173,6 +183,21 @@ class SpeechCommands(Grouped, base.RootedLayout):
                       "training: use fewer, or smaller config.data.val_fraction and config.data.test_fraction")
     order = np.random.default_rng([seed, zlib.crc32(b"speakers")]).permutation(len(train))
     return assigned | {"train": sorted(train[i] for i in order[: wanted or None])}
+
+  def normalisation(self, training: Sequence[Source]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns 0 and 1 or, scaled, the mean and deviation of each coefficient."""
+    if self.config.scaling == "none":
+      return super().normalisation(training)
+    count, total, squares = 0, np.zeros(audio.CHANNELS), np.zeros(audio.CHANNELS)
+    for source in training:
+      for i in range(len(source)):
+        frames = source[i]["image"][..., 0].astype(np.float64)
+        count += len(frames)
+        total += frames.sum(0)
+        squares += np.square(frames).sum(0)
+    mean = total / count
+    std = np.sqrt(squares / count - np.square(mean))
+    return tuple(mean.tolist()), tuple(np.maximum(std, LEAST).tolist())
 
   def split_name(self, seed: int) -> str:
     """Returns the settings the drawn splits depend on."""

@@ -33,6 +33,13 @@ def test_official_lists_and_drawn_validation(config, root, tmp_path):
   assert len(list(cache.glob("domainnet/ink-*/*/splits/official-seed*-val0.1/val.txt"))) == 2
 
 
+def test_all_of_the_train_lists_and_the_centre_are_drts(config, root, tmp_path):
+  dataset = load(config, root, tmp_path / "cache", val_fraction=0.0, centre_crop=True)
+  assert dataset.splits["ink"] == {"train": 12, "val": 0, "test": 6}
+  assert dataset.centre_crop and dataset.keep_aspect
+  assert not load(config, root, tmp_path / "cache").centre_crop
+
+
 @pytest.mark.parametrize("total,train,val", [
   (33525, 30172, 3353), (36023, 32420, 3603), (50416, 45374, 5042), (120906, 108815, 12091), (48212, 43390, 4822)])
 def test_counts_of_the_paper(total, train, val):

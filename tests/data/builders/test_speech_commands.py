@@ -5,6 +5,7 @@ from dgjax import data
 from dgjax.data import audio
 from dgjax.data.builders import speech_commands
 from dgjax.errors import UserError
+from dgjax.experiment import normalise
 
 
 @pytest.fixture
@@ -37,6 +38,21 @@ def test_features_are_stored_as_they_are(config, root):
       samples = np.zeros(16000, np.float32)
       samples[:1600] = audio.read_wav(root / listed.name)  # filled up with zeros
       np.testing.assert_array_equal(example["image"][..., 0], audio.log_mel(samples))
+
+
+def test_coefficients_are_scaled_by_the_training_speakers(config, root):
+  load = lambda **keys: data.load(config("speech_commands", dir=str(root), speakers=2, **keys), 0)  # noqa: E731
+  plain, scaled = load(), load(scaling="standard")
+  source = scaled.open("seen", "train")
+  frames = np.concatenate([source[i]["image"][..., 0] for i in range(len(source))])
+  np.testing.assert_allclose(scaled.mean, frames.mean(0), rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(scaled.std, frames.std(0), rtol=1e-3, atol=1e-3)
+  batch = {"image": np.stack([source[i]["image"] for i in range(len(source))])}
+  images = np.asarray(normalise(scaled, batch)["image"]).reshape(-1, 40)
+  np.testing.assert_allclose(images.mean(0), 0, atol=1e-3)
+  np.testing.assert_allclose(images.std(0), 1, rtol=1e-2)
+  np.testing.assert_array_equal(normalise(plain, batch)["image"], batch["image"])
+  assert plain.digests == scaled.digests
 
 
 def test_longer_recordings_are_cut():
@@ -103,6 +119,7 @@ def test_wrong_folders(config, root, record):
 
 @pytest.mark.parametrize("keys,message", [
   ({"features": "mfc"}, r"config\.data\.features 'mfc' \(did you mean 'mfcc'"),
+  ({"scaling": "standart"}, r"config\.data\.scaling 'standart' \(did you mean 'standard'"),
   ({"speakers": -1}, r"config\.data\.speakers must be at least 0")])
 def test_bad_settings(config, root, keys, message):
   with pytest.raises(UserError, match=message):

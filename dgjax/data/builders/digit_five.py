@@ -41,9 +41,9 @@ class DigitFive(base.RootedLayout):
   those that can be made, and optdigits; or a comma-separated list of the domains to have. `sampling`: "m3sda", at most
   25,000 images to train on (drawn from the seed of mnist and mnist_m, the first ones of others) and the first 9,000 to
   test on, USPS's training images four times; or "all". `per_domain`: above 0, at most so many images to train on and to
-  test on, none of them twice. `val_fraction` of what is trained on is drawn and held out for validation. `photographs`:
-  a folder to make mnist_m with, or "" for two that come with scikit-learn. `rendered`: how many images of synthetic are
-  made to train on and to test on.
+  test on, none of them twice. `val_fraction` of what is trained on is drawn and held out for validation.
+  `photographs`: a folder to make mnist_m with, or "" for two that come with scikit-learn. `rendered`: how many images
+  of synthetic are made to train on and to test on.
 
   Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; DRT, Section 4.1. The
     released code of M3SDA tests on all 10,000 digits of MNIST where the paper says 9,000.

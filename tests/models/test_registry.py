@@ -76,7 +76,7 @@ def test_every_layer_goes_through_ops(monkeypatch):
 
 def test_settings_are_checked():
   config = models.defaults("resnet18")
-  for key, wrong, message in (("name", "resnet20", r"model.name: unknown 'resnet20'.*resnet"),
+  for key, wrong, message in (("name", "resnet20", r"unknown network 'resnet20' in config.model.name.*resnet"),
                               ("dtype", "bfloat", r"model.dtype.*did you mean 'bfloat16'"),
                               ("head_init", "norm", r"model.head_init.*did you mean 'normal'")):
     with pytest.raises(UserError, match=message):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Readings of the reverse contrastive loss against the paper's series of margins (rcl.txt, Table 2), at full length, in
+# Readings of the reverse contrastive loss against the paper's series of margins (RCL, Table 2), at full length, in
 # the order in which they are worth knowing. The six margins of a reading train together; a finished reading is kept.
 #
 #   benchmarks/rcl_readings.sh MNIST OUT [NAME ...]   # MNIST: folder of the four IDX files; OUT: where tables go

@@ -1,4 +1,4 @@
-"""CrossGrad on characters in fonts never seen (crossgrad.txt, section 4), and the methods beside it.
+"""CrossGrad on characters in fonts never seen (CrossGrad, section 4), and the methods beside it.
 
   python -m dgjax.main --config=configs/crossgrad_fonts.py [--config.data.dir=FOLDER]
   python -m dgjax.main --config=configs/crossgrad_fonts.py:dan,lenet4 ...

@@ -1,4 +1,4 @@
-"""CrossGrad on characters of writers never seen (crossgrad.txt, section 4), and the methods beside it.
+"""CrossGrad on characters of writers never seen (CrossGrad, section 4), and the methods beside it.
 
   python -m dgjax.main --config=configs/crossgrad_handwriting.py --config.data.dir=FOLDER   # WRITER/CHARACTER/*
   python -m dgjax.main --config=configs/crossgrad_handwriting.py:dan,lenet4 ...

@@ -1,4 +1,4 @@
-"""CrossGrad on digits turned by six angles, leave-one-angle-out (crossgrad.txt, section 4), and the methods beside it.
+"""CrossGrad on digits turned by six angles, leave-one-angle-out (CrossGrad, section 4), and the methods beside it.
 
   python -m dgjax.main --config=configs/crossgrad_rotated_mnist.py --config.data.dir=FOLDER   # MNIST's IDX files
   python -m dgjax.main --config=configs/crossgrad_rotated_mnist.py:dan,digits                 # embedded, no data needed

@@ -1,4 +1,4 @@
-"""CrossGrad on words of speakers never seen (crossgrad.txt, section 4), and the methods beside it.
+"""CrossGrad on words of speakers never seen (CrossGrad, section 4), and the methods beside it.
 
   python -m dgjax.main --config=configs/crossgrad_speech.py --config.data.dir=FOLDER
   python -m dgjax.main --config=configs/crossgrad_speech.py:labelgrad,speakers=40 ...

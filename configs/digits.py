@@ -60,7 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.optimizer.name = "adam"
   c.optimizer.learning_rate = 2e-3
   c.optimizer.weight_decay = 1e-5
-  if arg.method != "dan":  # crossgrad.txt's, which generalises; its ramp stays that of the released code
+  if arg.method != "dan":  # CrossGrad's, which generalises; its ramp stays that of the released code
     shared.ramps_over_the_run(c)
   c.update_from_flattened_dict(method | ARGUMENTS["residual"][arg.residual])
   return c

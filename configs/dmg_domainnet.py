@@ -1,4 +1,4 @@
-"""DMG on DomainNet, leave-one-domain-out, with the settings of dmg.txt, section 7.5, and the methods beside it.
+"""DMG on DomainNet, leave-one-domain-out, with the settings of DMG, section 7.5, and the methods beside it.
 
   python -m dgjax.main --config=configs/dmg_domainnet.py --config.data.dir=FOLDER \
     --config.model.weights=resnet18.safetensors

@@ -1,4 +1,4 @@
-"""DMG on PACS, leave-one-domain-out, with the settings of dmg.txt, section 7.5, and the methods it is compared with.
+"""DMG on PACS, leave-one-domain-out, with the settings of DMG, section 7.5, and the methods it is compared with.
 
   python -m dgjax.main --config=configs/dmg_pacs.py --config.data.dir=FOLDER \
     --config.model.weights=resnet18.safetensors
@@ -18,14 +18,14 @@ Multi-Headed config alone has N(0, 0.001^2).
 Arguments: a method (default `dmg`); a network, `resnet18`, `resnet50` or `alexnet`; `sgd`, by SGD at 1e-3
 (`aggregate,sgd` is Aggregate-SGD of Table 1, which does not state the rate: it is ours); `small`, from scratch at 96
 pixels, for a machine without an accelerator. Methods from `crossgrad` on are in other papers: here under DMG's
-settings, RSC in its own form and not in rcl.txt's.
+settings, RSC in its own form and not in RCL's.
 """
 
 from ml_collections import ConfigDict
 
 from dgjax import config
 
-# By SGD on batches with 64 examples of each source domain, since their episodes hold out source domains. dmg.txt says
+# By SGD on batches with 64 examples of each source domain, since their episodes hold out source domains. DMG says
 # that MetaReg needs SGD and no more, so its rate is that of Aggregate-SGD; MLDG's settings are its authors' for PACS.
 EPISODES = {"batch_size": 3 * 64, "data.mixing": "balanced", "optimizer.name": "sgd"}
 METHODS = {

@@ -1,4 +1,4 @@
-"""DRT on Digit-Five, from all other domains to each, with the settings of drt.txt, section 4.1, and other methods.
+"""DRT on Digit-Five, from all other domains to each, with the settings of DRT, section 4.1, and other methods.
 
   python -m dgjax.main --config=configs/drt_digit_five.py --config.data.dir=FOLDER
   python -m dgjax.main --config=configs/drt_digit_five.py:m3sda,subspace ...
@@ -11,7 +11,7 @@ network, batch of 128 and weight decay 5e-4 from M3SDA's and MCD's, momentum 0.9
 the losses are over the whole run. All of the 25,000 images of a domain are trained on, so that there is no validation;
 the last step is reported.
 
-Arguments: a method (default `drt`, MCD in one step with weight 50, as in drt.txt and its released code; `mcd` has three
+Arguments: a method (default `drt`, MCD in one step with weight 50, as in DRT and its released code; `mcd` has three
 steps and its own weights, and its heads a hidden layer each, as in its code); a dynamic residual in every convolution,
 `subspace`, `channel` or `both` (of `drt` also `static`), of a subspace with `k=4` matrices; `small` (ours, for a CPU):
 a quarter of the widths, 2,000 images a domain, a tenth of them for validation, Adam at 1e-3, 10 epochs, and of `drt`

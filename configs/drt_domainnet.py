@@ -1,4 +1,4 @@
-"""DRT on DomainNet, each domain in turn the unlabelled target of the others (drt.txt, section 4), and other methods.
+"""DRT on DomainNet, each domain in turn the unlabelled target of the others (DRT, section 4), and other methods.
 
   python -m dgjax.main --config=configs/drt_domainnet.py --config.data.dir=FOLDER \
     --config.model.weights=resnet101.safetensors

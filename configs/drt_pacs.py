@@ -1,4 +1,4 @@
-"""DRT with MCD on PACS, each domain in turn the unlabelled target of the others, as drt.txt has it for DomainNet.
+"""DRT with MCD on PACS, each domain in turn the unlabelled target of the others, as DRT has it for DomainNet.
 
   python -m dgjax.main --config=configs/drt_pacs.py --config.data.dir=FOLDER \
     --config.model.weights=resnet101.safetensors

@@ -1,4 +1,4 @@
-"""RCL on MNIST with missing patterns: trained on coloured digits, tested on grey (rcl.txt, section 5.1).
+"""RCL on MNIST with missing patterns: trained on coloured digits, tested on grey (RCL, section 5.1).
 
   python -m dgjax.main --config=configs/rcl_mnist_mp.py --config.data.dir=FOLDER   # MNIST's IDX files
   python -m dgjax.main --config=configs/rcl_mnist_mp.py:jigsaw ...

@@ -1,4 +1,4 @@
-"""WEMNet on Office-31, from each domain to each, with the settings of wemnet.txt, and the methods beside it.
+"""WEMNet on Office-31, from each domain to each, with the settings of WEMNet, and the methods beside it.
 
   python -m dgjax.main --config=configs/wemnet_office31.py --config.sources=each --config.data.dir=FOLDER \
     --config.model.weights=resnet50.safetensors

@@ -4,7 +4,7 @@
     --config.model.weights=resnet18.safetensors
   python -m dgjax.main --config=configs/wemnet_pacs.py:mcd ...
 
-All methods train alike, with wemnet.txt's settings (`shared.wemnet_training`), so that a table tells the methods apart.
+All methods train alike, with WEMNet's settings (`shared.wemnet_training`), so that a table tells the methods apart.
 The paper's data are Office-31 and VisDA-2017; PACS is ours, where all of the target's images are used without labels.
 
 Arguments: a method (default `wemnet`; `source_only` is Aggregate under the same settings, `drt` is MCD in one step with

@@ -1,4 +1,4 @@
-"""WEMNet on VisDA-2017, from renderings to real images, with the settings of wemnet.txt, and the methods beside it.
+"""WEMNet on VisDA-2017, from renderings to real images, with the settings of WEMNet, and the methods beside it.
 
   python -m dgjax.main --config=configs/wemnet_visda.py --config.data.dir=FOLDER \
     --config.model.weights=resnet101.safetensors

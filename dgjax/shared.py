@@ -62,7 +62,7 @@ def drt_mcd(classes: int = DRT_CLASSES) -> dict[str, Any]:
 
 
 DRT_HEADS: dict[str, Any] = {"algorithm.hidden": (1000, 1000), "algorithm.hidden_init": "normal_0.01"}
-"""Heads of drt.txt's released code: two hidden layers of 1,000 units, which start from N(0, 0.01^2), as the last."""
+"""Heads of DRT's released code: two hidden layers of 1,000 units, which start from N(0, 0.01^2), as the last."""
 
 
 def drt_training(c: ConfigDict) -> None:
@@ -84,7 +84,7 @@ def drt_training(c: ConfigDict) -> None:
 
 
 def drt_self_training(c: ConfigDict) -> None:
-  """DRT+ST (drt.txt, section 4.3): a second run as long as the first, on target images classified above 0.8 too.
+  """DRT+ST (DRT, section 4.3): a second run as long as the first, on target images classified above 0.8 too.
 
   Args:
     c: the config of the first run, to change; its length is in epochs.

@@ -97,7 +97,7 @@ def test_dmgs_settings(method):
 @pytest.mark.parametrize("name", ["dmg_pacs", "dmg_domainnet"])
 @pytest.mark.parametrize("network", ["resnet18", "resnet50", "alexnet"])
 def test_aggregates_settings_by_sgd(name, network):
-  """dmg.txt, Table 1: Aggregate-SGD of every network; the rate is ours, all else is as by Adam."""
+  """DMG, Table 1: Aggregate-SGD of every network; the rate is ours, all else is as by Adam."""
   plain, by_sgd = (config.flatten(config.load(f"{name}:aggregate,{network}{sgd}")) for sgd in ("", ",sgd"))
   assert {key: by_sgd[key] for key in plain if plain[key] != by_sgd[key]} == {
       "optimizer.name": "sgd", "optimizer.learning_rate": 1e-3}
@@ -212,7 +212,7 @@ def test_drts_settings():
 
 
 def test_drts_self_training():
-  """drt.txt, section 4.3: threshold 0.8; its first round is a full run, so that the whole is twice as long."""
+  """DRT, section 4.3: threshold 0.8; its first round is a full run, so that the whole is twice as long."""
   again = tuple(f"algorithm.self_training.{key}" for key in ("rounds", "confidence"))
   assert values("drt_domainnet", "epochs", *again) == (15, 0, 0.8)
   for name in ("drt_domainnet:self_training", "drt_domainnet:m3sda,self_training", "drt_pacs:self_training"):
@@ -273,7 +273,7 @@ def test_wemnets_settings(name, model, steps):
     ("wemnet", ("dann", True, True)), ("wemnet_mstn", ("mstn", True, True)), ("wemnet_dim", ("dann", True, False)),
     ("wemnet_sem", ("dann", False, True))])
 def test_wemnets_rows(name, row, modules):
-  """wemnet.txt, Tables 1 to 3: what it is built on, and which of its modules it has."""
+  """WEMNet, Tables 1 to 3: what it is built on, and which of its modules it has."""
   assert values(f"{name}:{row}", "algorithm.name", *(f"algorithm.{key}" for key in ("base", "dim", "sem"))) == (
       "wemnet", *modules)
 

@@ -94,7 +94,7 @@ class DAN(Reversing):
   It sees the input of stage `network.embedding` through gradient reversal, whose coefficient is `ramp`'s. With a weight
   of 0 it is ERM.
 
-  Source: crossgrad.txt, section 4, and its released code: the schedule, the weight, and the discriminator's widths. The
+  Source: CrossGrad, section 4, and its released code: the schedule, the weight, and the discriminator's widths. The
     code hands the discriminator the embedding twice, side by side, which is a linear layer with two kernels that are
     added, and is not done here.
   """

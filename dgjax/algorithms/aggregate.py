@@ -13,12 +13,12 @@ from dgjax.losses.classification import cross_entropy
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Aggregate(Algorithm):
-  """One network trained on all source domains pooled (dmg.txt, section 4.1); empirical risk minimisation."""
+  """One network trained on all source domains pooled (DMG, section 4.1); empirical risk minimisation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiHeaded(Algorithm):
-  """One backbone, one classifier head per source domain (dmg.txt, section 4.1).
+  """One backbone, one classifier head per source domain (DMG, section 4.1).
 
   In training each example goes through its own domain's head; in validation too, its domain being known; at test time
   the heads' logits are averaged. The head is the network's last stage.

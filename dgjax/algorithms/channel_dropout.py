@@ -1,4 +1,4 @@
-"""Dropout of whole channels at a rate drawn anew each step, and penalties on channels that do the same (rcl.txt)."""
+"""Dropout of whole channels at a rate drawn anew each step, and penalties on channels that do the same (RCL)."""
 
 import dataclasses
 from typing import ClassVar
@@ -24,7 +24,7 @@ class ChannelDropout(Algorithm):
   draws its own channels. Kept channels are scaled by the inverse of the share that is kept on average; so that this
   stays finite, the rate is at most (channels - 1) / channels. Position and scaling are not stated in the paper.
 
-  Source: rcl.txt, sections 4.2 and 5.1.
+  Source: RCL, sections 4.2 and 5.1.
 
   Attributes:
     orthogonality_weight: of the double soft orthogonality of the filters that make these channels; the paper's "Dropout
@@ -38,7 +38,7 @@ class ChannelDropout(Algorithm):
   covariance_samples: str = "positions"
 
   swept: ClassVar = ("orthogonality_weight", "covariance_weight")
-  # The grid of rcl.txt for the weights of all of its methods.
+  # The grid of RCL for the weights of all of its methods.
   searched: ClassVar = {"orthogonality_weight": LogUniform(1e-3, 10), "covariance_weight": LogUniform(1e-3, 10)}
 
   def __post_init__(self):

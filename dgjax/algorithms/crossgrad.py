@@ -1,4 +1,4 @@
-"""CrossGrad and LabelGrad: training on images moved along a loss's gradient (crossgrad.txt; Shankar et al., 2018)."""
+"""CrossGrad and LabelGrad: training on images moved along a loss's gradient (CrossGrad; Shankar et al., 2018)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class InputGradient(Algorithm):
   gradient: str = "batch"
 
   swept: ClassVar[tuple[str, ...]] = ("alpha", "epsilon", "clip")
-  # The paper's grids (crossgrad.txt, section 4); its multiples of epsilon are of the released code's 10.
+  # The paper's grids (CrossGrad, section 4); its multiples of epsilon are of the released code's 10.
   searched: ClassVar[Mapping[str, Distribution]] = {"alpha": Choice((0.1, 0.25, 0.5, 0.75, 0.9)),
                                                     "epsilon": Choice((5.0, 10.0, 20.0, 25.0))}
 
@@ -78,7 +78,7 @@ class LabelGrad(InputGradient):
   (1 - alpha) J(x) + alpha J(x + epsilon clip(grad_x J(x))), with J the mean cross-entropy. The clean pass runs once and
   gives the gradients by parameters and by images.
 
-  Source: crossgrad.txt, section 4 (after Goodfellow et al., 2014). Not released: the conventions are CrossGrad's.
+  Source: CrossGrad, section 4 (after Goodfellow et al., 2014). Not released: the conventions are CrossGrad's.
   """
 
   def classify(self, params: Any, images: jax.Array, state: Any, labels: jax.Array,
@@ -115,7 +115,7 @@ class CrossGrad(InputGradient):
   `network.embedding`: the paper has it, the released code has not. What passes through g is not stated; here g is a
   constant to J_l, so that line 8 updates the label network alone and line 7 needs no pass through the domain network.
 
-  Source: crossgrad.txt, Algorithm 1.
+  Source: CrossGrad, Algorithm 1.
 
   Attributes:
     domain_network: tells the source domains apart.

@@ -1,4 +1,4 @@
-"""DMG: domain-specific masks for generalisation (dmg.txt; Chattopadhyay et al., ECCV 2020)."""
+"""DMG: domain-specific masks for generalisation (DMG; Chattopadhyay et al., ECCV 2020)."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from dgjax.models.layers import Dense
 class DMG(Algorithm):
   """Learns a Bernoulli mask per source domain on the inputs of a few stages, and penalises the masks' overlap.
 
-  Source: dmg.txt, section 3.2, Eq. 1 and 2; appendix 7.2 for the sparsity penalty.
+  Source: DMG, section 3.2, Eq. 1 and 2; appendix 7.2 for the sparsity penalty.
 
   Attributes:
     masks: where masks sit, how they start and act.
@@ -46,10 +46,10 @@ class DMG(Algorithm):
   domain_classifier: bool = False
 
   swept: ClassVar = ("overlap_weight", "sparsity_weight")
-  # dmg.txt, section 5 and appendix 7.2: sweeps "from 0 to 1 in logarithmic increments".
+  # DMG, section 5 and appendix 7.2: sweeps "from 0 to 1 in logarithmic increments".
   searched: ClassVar = {"overlap_weight": LogUniform(1e-5, 1), "sparsity_weight": LogUniform(1e-5, 1)}
   roles: ClassVar = {"masks": "masks"}
-  dropout: ClassVar = False  # the masks take its place (dmg.txt, section 4.1)
+  dropout: ClassVar = False  # the masks take its place (DMG, section 4.1)
   validation: ClassVar = "known_greedy"
 
   @property

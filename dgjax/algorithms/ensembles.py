@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def ensemble(members: jax.Array, domain: jax.Array | None = None) -> dict[str, jax.Array]:
   """Logits (B, classes) of an ensemble, by the name of the rule.
 
-  Source: dmg.txt, section 3.2 and appendix 7.3, which average "predictions"; the released code averages logits.
+  Source: DMG, section 3.2 and appendix 7.3, which average "predictions"; the released code averages logits.
 
   Args:
     members: (domains, B, classes), the logits under each source domain's member.

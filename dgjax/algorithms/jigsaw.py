@@ -1,4 +1,4 @@
-"""Jigsaw puzzles as a second task (Carlucci et al., CVPR 2019, in the form that rcl.txt compares with)."""
+"""Jigsaw puzzles as a second task (Carlucci et al., CVPR 2019, in the form that RCL compares with)."""
 
 import dataclasses
 from typing import ClassVar
@@ -23,7 +23,7 @@ class Jigsaw(Algorithm):
   beside the last stage. BatchNorm's running statistics are those of the images as they are. JiGen itself has 3x3 tiles,
   30 far-apart orders and ordered images among the shuffled ones, and its released code classifies shuffled images too.
 
-  Source: rcl.txt, section 5.1.
+  Source: RCL, section 5.1.
 
   Attributes:
     jigsaw_weight: of the puzzles' cross-entropy.
@@ -32,7 +32,7 @@ class Jigsaw(Algorithm):
   jigsaw_weight: float = 10.0
 
   swept: ClassVar = ("jigsaw_weight",)
-  searched: ClassVar = {"jigsaw_weight": LogUniform(1e-3, 10)}  # the grid of rcl.txt
+  searched: ClassVar = {"jigsaw_weight": LogUniform(1e-3, 10)}  # the grid of RCL
 
   def init_params(self, key, images):
     params, batch_stats = super().init_params(key, images)

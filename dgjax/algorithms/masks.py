@@ -21,9 +21,9 @@ class MaskSettings:
   Attributes:
     placement: which stages' inputs are masked, by a name that the network gives a meaning: "paper" (ResNet: layer4, fc)
       or "code" (the released runs: layer3, layer4, fc).
-    init: "uniform", logits from U(0, 1) (dmg.txt, section 7.5), or "constant".
+    init: "uniform", logits from U(0, 1) (DMG, section 7.5), or "constant".
     init_value: the logit under init="constant".
-    training: "sample", each example draws its own mask (dmg.txt, section 3.2); "greedy", thresholded at 0.5;
+    training: "sample", each example draws its own mask (DMG, section 3.2); "greedy", thresholded at 0.5;
       "soft", multiplied by the probabilities.
   """
 
@@ -73,7 +73,7 @@ def probabilities(logits: Masks) -> Masks:
 
 
 def straight_through(hard: jax.Array, probs: jax.Array) -> jax.Array:
-  """Exactly `hard` in value, `probs` in gradient (dmg.txt, section 3.2)."""
+  """Exactly `hard` in value, `probs` in gradient (DMG, section 3.2)."""
   return jax.lax.stop_gradient(hard) + (probs - jax.lax.stop_gradient(probs))
 
 

@@ -51,7 +51,7 @@ class MCD(SelfTrained, Alternating):
     its code, from which 4 generator steps, the separate optimisers, D as a mean over classes and H (of the code for
     VisDA, weight 0.01) are. The step in one is that of the released code of Li et al. 2021 (DRT), with
     discrepancy_weight 50, reversal 4, balance_weight 0.01, label_smoothing 0.01 (0.1 where infograph or quickdraw is
-    the target), heads of `hidden` 1000 and 1000, and prediction "max_logit". drt.txt states the 50 only; it was tuned
+    the target), heads of `hidden` 1000 and 1000, and prediction "max_logit". DRT states the 50 only; it was tuned
     for 345 classes, and D is at most 2 / classes.
 
   Attributes:

@@ -1,4 +1,4 @@
-"""Meta-learning by episodes over the source domains: MLDG and MetaReg, dmg.txt's baselines."""
+"""Meta-learning by episodes over the source domains: MLDG and MetaReg, DMG's baselines."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -113,14 +113,14 @@ class MetaReg(Alternating, Episodic):
   In the second phi stays as it is, the optimiser's moments start anew, and a fresh task network is trained with the
   trunk on all sources, on cross-entropy plus R. Until then predictions are those of the untrained task network.
 
-  The authors' code could not be found; the algorithm is the paper's as dmg.txt and others recount it. Its loop over the
+  The authors' code could not be found; the algorithm is the paper's as DMG and others recount it. Its loop over the
   domains takes a step for each; here one step descends the sum of their gradients, all taken where the step starts, as
   the indices of the paper's updates have it. Ours are: an episode's examples are those of the step's own batch; its
   pass through the trunk leaves the running statistics alone; the trunk goes on from where the first phase left it; phi
   starts at `initial` and is clipped at 0; all rates.
 
   Source: Balaji et al., MetaReg: Towards domain generalization using meta-regularization, NeurIPS 2018, Algorithm 1.
-    dmg.txt, section 4.1, trains it with SGD, as Adam failed.
+    DMG, section 4.1, trains it with SGD, as Adam failed.
 
   Attributes:
     task: first stage of the task network; default: the network's last. Its stages must be without BatchNorm.

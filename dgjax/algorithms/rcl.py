@@ -1,4 +1,4 @@
-"""RCL: the reverse contrastive loss (rcl.txt; Duboudin et al., ICCV Workshops 2021)."""
+"""RCL: the reverse contrastive loss (RCL; Duboudin et al., ICCV Workshops 2021)."""
 
 import dataclasses
 from typing import ClassVar
@@ -18,7 +18,7 @@ class RCL(Algorithm):
   cross-entropy trains all. The method's code was never released; where the paper leaves a choice, see
   `losses.contrastive`. Under pmap ranges and neighbours are those of a device's own share of the batch.
 
-  Source: rcl.txt, section 4.1, Eq. 2 and algorithm 1.
+  Source: RCL, section 4.1, Eq. 2 and algorithm 1.
 
   Attributes:
     contrastive_weight: alpha of algorithm 1.

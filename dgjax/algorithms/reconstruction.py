@@ -1,4 +1,4 @@
-"""Reconstruction of the input as a second task (Ghifary et al., ICCV 2015, in the form that rcl.txt compares with)."""
+"""Reconstruction of the input as a second task (Ghifary et al., ICCV 2015, in the form that RCL compares with)."""
 
 import dataclasses
 from typing import ClassVar
@@ -19,7 +19,7 @@ class Reconstruction(Algorithm):
   The decoder ends in tanh; its target is the input, brought to [-1, 1] by the batch's range (a device's share of the
   batch under pmap), since inputs are normalised in one way or another.
 
-  Source: rcl.txt, sections 4.2 and 5.1.
+  Source: RCL, sections 4.2 and 5.1.
 
   Attributes:
     reconstruction_weight: of the mean squared error.
@@ -28,7 +28,7 @@ class Reconstruction(Algorithm):
   reconstruction_weight: float = 1.0
 
   swept: ClassVar = ("reconstruction_weight",)
-  searched: ClassVar = {"reconstruction_weight": LogUniform(1e-3, 10)}  # the grid of rcl.txt
+  searched: ClassVar = {"reconstruction_weight": LogUniform(1e-3, 10)}  # the grid of RCL
 
   def init_params(self, key, images):
     params, batch_stats = super().init_params(key, images)

@@ -19,7 +19,7 @@ MARGIN = 1e-4  # by which muting must lower the right class's probability, there
 class RSC(Algorithm):
   """Mutes the parts of the last convolutional map to which the true class's logit is most sensitive.
 
-  "channel", the form of rcl.txt, section 5.1: a share r ~ U(0, 1) of the channels, drawn each step, in every example.
+  "channel", the form of RCL, section 5.1: a share r ~ U(0, 1) of the channels, drawn each step, in every example.
   "original", the released code's: a third of the positions or (drawn for each batch) 10 of 32 channels, in the share of
   examples that lose most probability of their class by it. That share follows a curriculum by epoch; the paper's is
   constant, a third: `share=1/3`, `share_growth=0`. The code's batch, doubled by mirrored copies, is left to

@@ -1,4 +1,4 @@
-"""Training again, on confident predictions for the target too (drt.txt, DRT+ST)."""
+"""Training again, on confident predictions for the target too (DRT, DRT+ST)."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ class SelfTrained(Algorithm):
   """A method of adaptation that can be trained in rounds, each with labels that the one before gave to the target.
 
   The run is `1 + rounds` equal parts, a phase each: for a first part that is a full run, give the run that many times
-  its length (drt.txt's 15 epochs and one round are 30). Each starts from the same initial parameters, statistics and
+  its length (DRT's 15 epochs and one round are 30). Each starts from the same initial parameters, statistics and
   moments, with the schedules at their beginning. In every part but the first the state that the part before ended with,
   a constant from there on, labels the target images of each batch in evaluation mode, and those it is confident about
   join the source's in the loss of classification (see `labelled`). A label is of the image as it is augmented in the
@@ -43,7 +43,7 @@ class SelfTrained(Algorithm):
 
   What is evaluated falls back when a part starts: compare states of the last part alone (rule `last`).
 
-  Source: drt.txt, section 4.3 (DRT+ST, threshold 0.8). Not stated, and ours: that the mean of both heads' probabilities
+  Source: DRT, section 4.3 (DRT+ST, threshold 0.8). Not stated, and ours: that the mean of both heads' probabilities
     labels, that rounds share a start, and that labels are given on the fly: within a batch, source examples and
     confident target ones count alike.
 

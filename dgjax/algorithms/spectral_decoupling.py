@@ -1,4 +1,4 @@
-"""Spectral decoupling: a penalty on the logits (Pezeshki et al., NeurIPS 2021; a baseline of rcl.txt)."""
+"""Spectral decoupling: a penalty on the logits (Pezeshki et al., NeurIPS 2021; a baseline of RCL)."""
 
 import dataclasses
 from typing import ClassVar
@@ -14,7 +14,7 @@ from dgjax.losses.decoupling import FORMS, spectral_decoupling
 class SpectralDecoupling(Algorithm):
   """Cross-entropy and the squared logits, from the first step on.
 
-  Source: rcl.txt, section 5.1, whose weight is the default. The released code of the method starts its penalty after
+  Source: RCL, section 5.1, whose weight is the default. The released code of the method starts its penalty after
     450 steps on coloured MNIST; that RCL has no such delay is inferred.
 
   Attributes:
@@ -26,7 +26,7 @@ class SpectralDecoupling(Algorithm):
   form: str = "mean"
 
   swept: ClassVar = ("logit_weight",)
-  searched: ClassVar = {"logit_weight": LogUniform(1e-5, 10)}  # from DomainBed's lowest to the highest of rcl.txt
+  searched: ClassVar = {"logit_weight": LogUniform(1e-5, 10)}  # from DomainBed's lowest to the highest of RCL
 
   def __post_init__(self):
     if self.form not in FORMS:

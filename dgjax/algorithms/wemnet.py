@@ -1,4 +1,4 @@
-"""WEMNet: masks of features from the weights of discriminator and classifier (wemnet.txt; Lee et al., ICASSP 2023)."""
+"""WEMNet: masks of features from the weights of discriminator and classifier (WEMNet; Lee et al., ICASSP 2023)."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ def weight_mask(kernel: jax.Array) -> jax.Array:
   Raises:
     ValueError: the kernel is no matrix.
 
-  Source: wemnet.txt, Eq. 1, 2, 5 and 6, whose sigma|W| is read as sigma(|W|).
+  Source: WEMNet, Eq. 1, 2, 5 and 6, whose sigma|W| is read as sigma(|W|).
   """
   if kernel.ndim != 2:
     raise ValueError(f"need a kernel (features, outputs), not {kernel.shape}")
@@ -51,7 +51,7 @@ def class_masks(mask: jax.Array, labels: jax.Array, target_probabilities: jax.Ar
   Returns:
     (S + T, N_h) float32 in [0, 1].
 
-  Source: wemnet.txt, Eq. 7 and 8.
+  Source: WEMNet, Eq. 7 and 8.
   """
   return jnp.concatenate([mask[labels], target_probabilities @ mask])
 
@@ -65,7 +65,7 @@ def domain_error(logits: jax.Array) -> jax.Array:
   Returns:
     (B,) float32 in [0, 50].
 
-  Source: wemnet.txt, Eq. 12.
+  Source: WEMNet, Eq. 12.
   """
   return 100 * jnp.abs(jax.nn.sigmoid(logits.astype(jnp.float32)) - 0.5)
 
@@ -85,7 +85,7 @@ class WEMNet(MSTN):
   and `adversarial_weight=2` is theirs. The schedule of the reversal is TLL's too. By Eq. 10 SEM helps the
   discriminator: the gradient is reversed before it (default).
 
-  Source: wemnet.txt, section 2, Eq. 1 to 11.
+  Source: WEMNet, section 2, Eq. 1 to 11.
 
   Attributes:
     base: "dann"; or "mstn", WEMNet-dagger in the paper, whose centroids are then of f.
@@ -161,7 +161,7 @@ class WEMNet(MSTN):
     return decoded
 
   def ignore_domain(self, params: Any, features: jax.Array) -> jax.Array:
-    """Features (B, N_h) without their domain's part (wemnet.txt, Eq. 3); `features` themselves without DIM."""
+    """Features (B, N_h) without their domain's part (WEMNet, Eq. 3); `features` themselves without DIM."""
     if not self.dim:
       return features
     return features - self.module(params, "dim", features, weight_mask(params["discriminator"]["out"]["kernel"]))
@@ -197,7 +197,7 @@ class WEMNet(MSTN):
     Returns:
       "with" and "without", each (B,) float32.
 
-    Source: wemnet.txt, section 3.4, Table 4.
+    Source: WEMNet, section 3.4, Table 4.
     """
     features = self.evaluate(state, images, stop=self.aligned_stage)
     return {"with": domain_error(self.discriminate(state.params, features)[:, 0]),

@@ -30,7 +30,7 @@ truncated_normal: Initializer = initializers.truncated_normal(0.1)
 """N(0, 0.1^2) within two deviations, every layer of CrossGrad's released code."""
 
 wider_normal: Initializer = initializers.normal(0.01)
-"""N(0, 0.01^2), the heads of drt.txt's released code. It draws their biases too, and BatchNorm's scales from
+"""N(0, 0.01^2), the heads of DRT's released code. It draws their biases too, and BatchNorm's scales from
 N(1, 0.01^2); here these are 0 and 1."""
 
 HEAD_INITS: dict[str, Initializer] = {

@@ -35,7 +35,7 @@ reverse_gradient.defvjp(_forward, _backward)
 class Ramp:
   """Coefficient that rises from 0 towards 1: 2 / (1 + exp(-slope * p)) - 1, with p = max(step - delay, 0) / length.
 
-  Source: Ganin et al., 2016, section 5.2.2 (slope 10, length the whole run); crossgrad.txt's released DAN has slope 15,
+  Source: Ganin et al., 2016, section 5.2.2 (slope 10, length the whole run); CrossGrad's released DAN has slope 15,
     length 50,000 and delay 2,000.
 
   Attributes:

@@ -15,8 +15,8 @@ class DomainNet(lists.Lists):
   there is no validation; `centre_crop`: evaluation resizes the shorter side to 256/224 of the size and takes the centre
   (DRT), instead of resizing all of the image to the size, whatever its aspect (DMG).
 
-  Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; the released code of dmg.txt and
-    of drt.txt.
+  Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; the released code of DMG and
+    of DRT.
   """
 
   name = "domainnet"

@@ -64,7 +64,10 @@ class Feed:
     possible = devices.kind == "jit" and jax.process_count() == 1
     if setting == "always" and not possible:
       raise UserError("config.data.on_device=always is for one process and parallel=jit: use auto")
-    return setting == "always" or (setting == "auto" and possible and plan.fits(list(devices.mesh.devices.flat)))
+    where = list(devices.mesh.devices.flat)
+    # On a CPU "the device" crops no faster than the threads that stream, which do so beside the training.
+    pays = where[0].platform != "cpu" or plan.shared
+    return setting == "always" or (setting == "auto" and possible and pays and plan.fits(where))
 
   @property
   def waited(self) -> float:

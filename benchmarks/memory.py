@@ -70,7 +70,8 @@ def train(folder: pathlib.Path, flags: argparse.Namespace) -> list[tuple[int, in
 
   c = config.load(f"digits:{flags.algorithm}")
   c.data = config.ConfigDict(data.defaults("folder"))
-  c.data.update(dir=str(folder / "images"), cache_dir=str(folder / "cache"), image_size=flags.image_size)
+  c.data.update(dir=str(folder / "images"), cache_dir=str(folder / "cache"), image_size=flags.image_size,
+                on_device="never")
   c.update(target=DOMAINS[-1], steps=flags.steps, eval_every=flags.eval_every, batch_size=16, eval_batch_size=64,
            devices=1)
   training.Recorder = Watched  # type: ignore[misc]

@@ -113,7 +113,7 @@ def test_a_panel_for_each_part_and_colour(crossgrad):
 
 def test_samples_are_one_of_each_class_as_pixels(crossgrad):
   run, _ = crossgrad
-  rows = samples.rows(run, "test", move=True)
+  rows = samples.rows(run, "test", change=True)
   assert list(rows) == [*(row for name in run.sources for row in (name, f"{name}, moved")), f"{run.target} (target)"]
   assert all(images.shape == (10, 16, 16, 3) and 0 <= images.min() < images.max() <= 1 for images in rows.values())
   chosen = samples.one_of_each(embed.sample(run, [run.sources[0]], "test", samples.LOOKED_AT))

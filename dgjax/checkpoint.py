@@ -59,7 +59,7 @@ class Checkpoints:
 
   def __init__(self, directory: pathlib.Path):
     """Opens `directory`, made by the first save if absent."""
-    self._directory = directory.absolute()
+    self._directory = pathlib.Path(os.path.abspath(directory))  # TensorStore takes no ".."
     self._opened: _Manager | None = None
     absl_logging.get_absl_logger().addFilter(_not_of_orbax)
 
@@ -217,7 +217,7 @@ def read(directory: pathlib.Path, step: int, like: Mapping[str, Any]) -> tuple[d
   Raises:
     UserError: there is none of that step, it is damaged, or of another structure than `like`.
   """
-  folder = directory.absolute() / str(step)
+  folder = pathlib.Path(os.path.abspath(directory)) / str(step)
   if not folder.exists():
     raise UserError(f"{directory} has no checkpoint of step {step}")
   absl_logging.get_absl_logger().addFilter(_not_of_orbax)

@@ -60,6 +60,13 @@ def test_what_was_saved_comes_back(saved):
   assert same(found, {"best": tree(1)["best"]}) and progress["selection"]["last"]["step"] == 1
 
 
+def test_a_folder_may_be_named_by_a_detour(saved):
+  """TensorStore itself does not follow ".."."""
+  detour = saved / "elsewhere" / ".." / "checkpoints"
+  found, _ = read(detour, 2, tree(0))
+  assert same(found, tree(2)) and resumed(saved / "elsewhere" / "..")[0] == 2
+
+
 def test_arrays_lie_where_they_are_wanted(saved):
   mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
   where = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

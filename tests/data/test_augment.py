@@ -216,6 +216,7 @@ def test_what_is_left_to_the_device():
   assert dtypes == {
     "paper": {"streamed": ("float32", 9), "resident": ("float32", 4)},
     "domainnet": {"streamed": ("uint8", 9), "resident": ("uint8", 4)},
+    "shorter": {"streamed": ("uint8", 9), "resident": ("float32", 4)},
     "office": {"streamed": ("uint8", 9), "resident": ("float32", 4)},
     "visda": {"streamed": ("uint8", 9), "resident": ("uint8", 9)},
     "none": {"streamed": ("uint8", 9), "resident": ("uint8", 9)}}

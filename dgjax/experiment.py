@@ -113,13 +113,16 @@ class Experiment:
     shape, _ = self.dataset.example(self.config.data.image_size)
     return batch_shapes(shape, self.algorithm.adapts, size)
 
-  def first_state(self) -> TrainState:
+  def first_state(self, init: Callable[[jax.Array], TrainState] | None = None) -> TrainState:
     """The run's state before the first update, with published weights where the config names a file.
+
+    Args:
+      init: that of another run of the same shape, which is compiled already; default: this one's.
 
     Raises:
       UserError: the weights cannot be read, or do not fit the network.
     """
-    state = self.init(jax.random.key(self.config.seed))
+    state = (init or self.init)(jax.random.key(self.config.seed))
     if not self.config.model.weights:
       return state
     names = self.algorithm.network.names

@@ -126,7 +126,7 @@ class RunFolder:
     if others := [change for change in changed if change not in longer]:
       raise UserError(f"{self.path} holds a run with another config ({'; '.join(others)}): "
                       "use the same config to resume, --from_step=STEP to change numbers of config.optimizer and "
-                     "config.algorithm from a checkpoint on, or another --workdir")
+                      "config.algorithm from a checkpoint on, or another --workdir")
     finished = read_json(results, "the results of the run", RESULTS) if results.exists() else None
     if not longer:
       if finished:

@@ -134,9 +134,7 @@ class Group:
 
   def _first_state(self, experiment: Experiment) -> TrainState:
     """One run's, made by the lead's program: what differs is the seed, and the swept scalars."""
-    one = dataclasses.replace(self.lead, config=experiment.config)
-    one.__dict__["init"] = self.lead.init
-    state = one.first_state()
+    state = experiment.first_state(self.lead.init)
     return state.replace(hparams=self._hparams(experiment))
 
   def _hparams(self, experiment: Experiment) -> dict[str, Any]:

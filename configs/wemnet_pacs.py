@@ -6,6 +6,7 @@
 
 All methods train alike, with WEMNet's settings (`shared.wemnet_training`), so that a table tells the methods apart.
 The paper's data are Office-31 and VisDA-2017; PACS is ours, where all of the target's images are used without labels.
+MCD passes source and target one after the other, as by default; `configs/wemnet_visda.py` has them in one batch.
 
 Arguments: a method (default `wemnet`; `source_only` is Aggregate under the same settings, `drt` is MCD in one step with
 dynamic residuals); a network, `resnet18` or `resnet50`; a dynamic residual of its convolutions, `subspace`, `channel`

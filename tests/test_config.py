@@ -268,6 +268,18 @@ def test_wemnets_settings(name, model, steps):
   assert values("wemnet_office31", "algorithm.norm", "data.held_out") == (True, False)
 
 
+def test_mcds_settings():
+  """The released code for VisDA has one batch of both domains, no momentum of the trunk and class balance; digits' not.
+
+  On PACS, which is ours, it is the code for digits.
+  """
+  keys = tuple(f"algorithm.{key}" for key in ("form", "passes", "generator_momentum", "balance_weight",
+                                              "generator_steps", "discrepancy_weight"))
+  assert values("wemnet_visda:mcd", *keys) == ("three_step", "joint", False, 0.01, 4, 1.0)
+  for name in ("drt_digit_five:mcd", "wemnet_pacs:mcd"):
+    assert values(name, *keys) == ("three_step", "separate", True, 0.0, 4, 1.0)
+
+
 @pytest.mark.parametrize("name", ["wemnet_office31", "wemnet_visda", "digits"])
 @pytest.mark.parametrize("row, modules", [
     ("wemnet", ("dann", True, True)), ("wemnet_mstn", ("mstn", True, True)), ("wemnet_dim", ("dann", True, False)),
@@ -299,6 +311,44 @@ def test_the_embedded_digits_train_alike_and_masks_faster():
   for method in rows("digits", "method"):
     assert values(f"digits:{method}", *LENGTH, *OPTIMIZER) == (64, 15, 0, "adam", 2e-3, 1e-5)
   assert values("dmg_digits", *(f"optimizer.roles.masks.{key}" for key in ("rate", "decay"))) == (25, 0)
+
+
+@pytest.mark.parametrize("name, steps, every", [
+    ("crossgrad_fonts", 50_000, 1_000), ("crossgrad_handwriting", 50_000, 1_000), ("crossgrad_speech", 18_000, 1_000),
+    ("crossgrad_rotated_mnist", 5_000, 500), ("crossgrad_rotated_mnist:digits", 1_000, 200),
+    ("wemnet_office31", 20_000, 1_000), ("wemnet_visda", 30_000, 1_000), ("wemnet_pacs", 20_000, 1_000),
+    ("wemnet_office31:small", 3_000, 250), ("wemnet_visda:small", 3_000, 250), ("wemnet_pacs:small", 3_000, 250)])
+def test_settings_of_length_in_steps(name, steps, every):
+  """And of how often a run is evaluated: by epoch where it is 0, as in configs whose length is in epochs."""
+  assert values(name, "steps", "eval_every") == (steps, every)
+
+
+def test_heads_of_crossgrads_networks_start_as_released():
+  """Those of the LeNets from truncated normals; the ResNet is in the paper alone, and starts as ResNets do."""
+  for name in ("crossgrad_fonts", "crossgrad_handwriting"):
+    for network, init in (("lenet3", "truncated"), ("lenet4", "truncated"), ("resnet2", "uniform")):
+      assert values(f"{name}:{network}", "model.name", "model.head_init") == (network, init)
+
+
+def test_settings_of_small_runs():
+  """From scratch, for a machine without an accelerator; no paper's."""
+  for name in ("wemnet_office31", "wemnet_visda", "wemnet_pacs"):
+    assert values(f"{name}:small", "model.name", "model.bottleneck", "data.image_size",
+                  "optimizer.roles.trunk.rate") == ("resnet18", 256, 96, 1.0)
+  assert values("drt_digit_five:small", "model.name", "data.per_domain", "data.rendered", "data.val_fraction") == (
+      "digitnet_small", 2_000, (2_000, 2_000), 0.1)
+  assert values("drt_digit_five:small", *LENGTH, *OPTIMIZER, "optimizer.schedule.name") == (
+      64, 10, 0, "adam", 1e-3, 1e-5, "constant")
+  assert values("rcl_mnist_mp:digits", "data.name", "data.image_size", *LENGTH) == ("digits_mp", 16, 128, 100, 0)
+  assert values("crossgrad_rotated_mnist:digits", "data.name", "data.image_size") == ("rotated_digits", 16)
+
+
+@pytest.mark.parametrize("name", ["digits:mstn", "drt_digit_five:mstn", "wemnet_pacs:mstn,small"])
+def test_ramps_rise_over_the_whole_run_where_runs_are_shorter_than_the_papers(name):
+  for ramp in ("ramp", "semantic_ramp"):
+    assert values(name, f"algorithm.{ramp}.slope", f"algorithm.{ramp}.length") == (10.0, 0.0)
+  assert values("digits:dan", "algorithm.ramp.slope", "algorithm.ramp.length") == (15.0, 50_000.0)
+  assert values("wemnet_pacs:mstn", "algorithm.ramp.slope", "algorithm.ramp.length") == (10.0, 10_000.0)
 
 
 def test_a_learning_rate_moves_every_parameter():

@@ -1,14 +1,17 @@
 """docs/papers.md against the library: every file that it names is there, and every published table has its row."""
 
+import importlib
 import pathlib
 import re
 
 import pytest
 
 from dgjax import config, reference
+from dgjax.commands import main as dgjax_main
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "papers.md").read_text()
+SECTIONS_TEXT = TEXT[TEXT.index("\n## "):]
 SECTIONS = {text.partition(" ")[0].lower(): text for text in TEXT.split("\n## ")[1:]}
 
 
@@ -26,10 +29,13 @@ def braces(text):
   return [one for part in match[1].split(",") for one in braces(text[:match.start()] + part + text[match.end():])]
 
 
-def configs():
-  """Every config that a command names, with its arguments."""
-  found = re.findall(r"(?:configs/|RUN/)([\w]+\.py(?::[\w.,={}]+)?)", TEXT)
-  return sorted({name for text in found for name in braces(text)})
+SHORT = {"DIR": "--config.data.dir=FOLDER", "W": "--config.model.weights=FILE.safetensors"}
+
+
+def commands():
+  """Every whole command on the page, as words, its short forms written out."""
+  spans = re.findall(r"`((?:RUN/|TABLE |ANALYSE\.|dgjax )[^`]+)`", SECTIONS_TEXT)
+  return [[one for word in span.split() for one in braces(SHORT.get(word, word))] for span in dict.fromkeys(spans)]
 
 
 @pytest.mark.parametrize("paper", reference.PAPERS)
@@ -52,8 +58,30 @@ def test_every_row_says_how_it_stands(paper):
     assert numbers or not status.startswith("here") or "ANALYSE" in command or "Table 9" in command, what
 
 
-def test_every_config_and_command_is_there():
-  for name in configs():
+def test_every_config_and_script_is_there():
+  for name in {name for text in re.findall(r"`configs/(\w+\.py(?::[\w.,={}]+)?)", TEXT) for name in braces(text)}:
     config.load(str(ROOT / "configs" / name))
-  for name in re.findall(r"ANALYSE\.(\w+)", TEXT):
-    assert (ROOT / "dgjax" / "analysis" / f"{name}.py").is_file(), name
+  for name in re.findall(r"benchmarks/\w+\.\w+", TEXT):
+    assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize("words", commands(), ids=lambda words: " ".join(words)[:60])
+def test_every_command_can_be_given(words, tmp_path, capsys, monkeypatch):
+  """Its configs, keys and options are there; without runs and data no more can be asked."""
+  monkeypatch.chdir(ROOT)
+  overrides = [word for word in words if word.startswith("--config.")]
+  if words[0].startswith("RUN/"):
+    configs = [word.replace("RUN", "configs", 1) for word in words if word.startswith("RUN/")]
+    others = set(words) - set(overrides) - {word.replace("configs", "RUN", 1) for word in configs}
+    assert all(word.startswith("--workdir=") for word in others)
+  elif words[0] == "TABLE":
+    cut = words.index("--")
+    configs = [word for word in words[1:cut] if not word.startswith("--")]
+    assert set(words[cut + 1:]) == set(overrides)
+    assert dgjax_main(["table", *words[1:cut], f"--workdir={tmp_path}", "--print", *words[cut:]]) == 0
+  else:
+    configs, module = [], {"dgjax": "dgjax.commands"}.get(words[0], words[0].replace("ANALYSE", "dgjax.analysis"))
+    assert importlib.import_module(module).main(words[1:]) == 1
+    assert re.search(r"RUNS?\b|DIR1", capsys.readouterr().err)  # the folder, and no option before it, is what is wrong
+  for name in configs:
+    config.check(config.load(name, overrides))

@@ -12,6 +12,7 @@ from dgjax.reference.table import Ours, Table, Training, parse
 
 TITLE = "Weight-based Mask for Domain Adaptation (ICASSP 2023)"
 
+
 def _modules(base: str, dim: bool = True, sem: bool = True) -> dict[str, object]:
   return {"algorithm.base": base, "algorithm.dim": dim, "algorithm.sem": sem}
 
@@ -20,7 +21,8 @@ METHODS = (
     Ours("aggregate", ("ResNet-50 [11]", "ResNet-101 [11]")),  # trained on the source only
     Ours("dann", ("DANN [2]",)),
     Ours("mstn", ("MSTN* [7]",)),
-    Ours("mcd", ("MCD [15]",)),
+    Ours("mcd", ("MCD [15]",), {"algorithm.passes": "joint", "algorithm.generator_momentum": False,
+                                "algorithm.balance_weight": 0.01}),  # its released code for VisDA
     Ours("wemnet", ("WEMNet",), _modules("dann")),
     Ours("wemnet", ("WEMNet+",), _modules("mstn")),
 )

@@ -54,18 +54,15 @@ def test_the_domain_error_is_lower_without_the_domains_part():
     ("1", "wemnet_office31:dann", "DANN [2]"), ("1", "wemnet_office31:mstn", "MSTN* [7]"),
     ("1", "wemnet_office31", "WEMNet"), ("1", "wemnet_office31:wemnet_mstn", "WEMNet+"),
     ("1", "wemnet_office31:wemnet_dim", None), ("1", "wemnet_office31:small", None),
-    ("2", "wemnet_visda:wemnet_mstn", "WEMNet+"), ("3", "wemnet_office31:dann", "neither"),
-    ("3", "wemnet_office31", "DIM, SEM"), ("3", "wemnet_office31:wemnet_dim", "DIM"),
+    ("1", "wemnet_office31:source_only", "ResNet-50 [11]"), ("2", "wemnet_visda:source_only", "ResNet-101 [11]"),
+    ("2", "wemnet_visda:mcd", "MCD [15]"), ("2", "wemnet_visda:wemnet_mstn", "WEMNet+"),
+    ("3", "wemnet_office31:dann", "neither"), ("3", "wemnet_office31", "DIM, SEM"),
+    ("3", "wemnet_office31:wemnet_dim", "DIM"),
     ("3", "wemnet_office31:wemnet_sem", "SEM"), ("3", "wemnet_office31:wemnet_mstn", None),
 ])
 def test_configs_find_their_rows(number, config, header):
   row = wemnet.TABLES[number].find_row(settings_of(config))
   assert row == (header and (VISDA if number == "2" else OFFICE, header))
-
-
-def test_source_only_is_named_by_the_network():
-  found = settings_of("wemnet_visda:dann", "algorithm.name=aggregate")
-  assert wemnet.TABLES["2"].find_row(found) == (VISDA, "ResNet-101 [11]")
 
 
 def test_every_row_is_of_a_method_of_ours_and_there():

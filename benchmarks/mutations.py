@@ -38,8 +38,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 RCL = ("channel_dropout", "jigsaw", "reconstruction", "rsc", "spectral_decoupling")
 # -> the files of tests that they are in
 METHODS = {**dict.fromkeys(RCL, "rcl"), "alternating": "mcd", "m3sda": "mcd", "base": "aggregate dmg"}
-CONFIGS = " or ".join(("own_images", "settings", "rows", "moves", "masks", "smoothing", "drts", "alike", "weight", "resid",
-                       "ramps", "heads"))
+CONFIGS = " or ".join(("own_images", "settings", "rows", "moves", "masks", "smoothing", "drts", "alike", "weight",
+                       "resid", "ramps", "heads"))
 
 SETTINGS = "tests/test_config.py -k"
 PASS = '    *{0}, batch_stats = self.run(params, state, batch["{0}"]["image"], {0}_key)\n'

@@ -5,7 +5,8 @@
   python -m dgjax.main --config=configs/wemnet_office31.py:dann ...
 
 `--config.sources=each` is the paper's, one source at a time; without it, all others are the sources. The paper's mean
-accuracy: `source_only` 76.1, `dann` 82.2, `mstn` 86.5, `wemnet_dim` 85.5, `wemnet_sem` 85.6, `wemnet` 87.1, `wemnet_mstn` 88.6.
+accuracy: `source_only` 76.1, `dann` 82.2, `mstn` 86.5, `wemnet_dim` 85.5, `wemnet_sem` 85.6, `wemnet` 87.1,
+`wemnet_mstn` 88.6.
 
 ResNet-50, 20 epochs; see `shared.wemnet_training`. All of the sources' images are trained on, so validation is of
 images that were; the last step is reported.

@@ -8,7 +8,8 @@ import jax
 import pytest
 
 from dgjax import config, main, plan
-from dgjax.analysis.results import build, read_runs
+from dgjax.analysis.recorded import read_runs
+from dgjax.analysis.tabulating import build
 from dgjax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -17,7 +17,7 @@ import numpy as np
 from dgjax import runs
 from dgjax.algorithms.wemnet import WEMNet
 from dgjax.analysis import command
-from dgjax.analysis.results import read_runs
+from dgjax.analysis.recorded import read_runs
 from dgjax.analysis.summary import table
 from dgjax.data import pipeline
 from dgjax.errors import UserError

@@ -22,8 +22,10 @@ from sklearn.manifold import TSNE
 
 from dgjax import runs
 from dgjax.algorithms.crossgrad import CrossGrad
-from dgjax.analysis import coefficients, command, figures
+from dgjax.analysis import coefficients, command
 from dgjax.analysis.moved import move
+from dgjax.analysis.plane import points_in_plane
+from dgjax.analysis.style import save
 from dgjax.data import pipeline
 from dgjax.errors import UserError, nearest
 from dgjax.runs import Run
@@ -208,7 +210,7 @@ def draw(run: Run, images: Sample, parts: Sequence[str] = ("embedding",), by: Se
     points = plane(vectors(run, images, part), how)
     for name in [name for name in by if name != "correct"] or by:
       panels[f"{part} by {name}"] = (points, names[name])
-  return figures.points_in_plane(panels, marks, (*run.sources, run.target, *run.classes, "right", "wrong"))
+  return points_in_plane(panels, marks, (*run.sources, run.target, *run.classes, "right", "wrong"))
 
 
 @command.one_line
@@ -233,7 +235,7 @@ def main(argv: Sequence[str]) -> None:
   parts, by = options.of.split(","), options.by.split(",")
   figure = draw(run, images, parts, by, options.how)
   name = "-".join([options.how, *parts, *by, *filter(None, [options.moved])]).replace("/", "_")
-  print(figures.save(figure, options.out or run.folder / "figures" / f"{name}.png"))
+  print(save(figure, options.out or run.folder / "figures" / f"{name}.png"))
 
 
 if __name__ == "__main__":

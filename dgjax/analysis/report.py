@@ -13,9 +13,11 @@ import dgjax
 from dgjax import runs as opened
 from dgjax.algorithms import ALGORITHMS
 from dgjax.algorithms.overlap import ALL
-from dgjax.analysis import figures, page, samples, tables
+from dgjax.analysis import curves, page, samples, tables
+from dgjax.analysis.mask_figures import mask_matrix, overlap_bars, shown
+from dgjax.analysis.recorded import FILE, Finished, Unfinished, differing
 from dgjax.analysis.rendering import FORMATS, MISSING, number, remarks_on, render
-from dgjax.analysis.results import FILE, Cell, Finished, Results, Row, Unfinished, differing
+from dgjax.analysis.results import Cell, Results, Row
 from dgjax.errors import UserError
 from dgjax.evaluation.selection import OFFLINE, merge, source_accuracy
 from dgjax.reference import PAPERS, Table
@@ -205,7 +207,7 @@ def training_figures(table: Results) -> Iterator[str]:
                                        ("loss in training", _loss, POINTS)):
       series = {label: found for label, runs in cells.items() if runs and (found := over_seeds(runs, function, points))}
       if series:
-        yield page.figure(figures.bands(series, measured, not points), f"{name}: {measured}")
+        yield page.figure(curves.bands(series, measured, not points), f"{name}: {measured}")
 
 
 def sweep_figures(table: Results, keys: Sequence[str]) -> Iterator[str]:
@@ -227,12 +229,12 @@ def sweep_figures(table: Results, keys: Sequence[str]) -> Iterator[str]:
                                       if value is not None)])
       accuracy = {name: {value: list(row.cells[name].scores.values()) for value, row in rows.items()}
                   for name in table.columns}
-      yield page.figure(figures.sweep(accuracy, key, "accuracy on the target (%)"), f"{label}: accuracy against {key}")
+      yield page.figure(curves.sweep(accuracy, key, "accuracy on the target (%)"), f"{label}: accuracy against {key}")
       if sources := source_accuracies(rows, table.selection):
-        yield page.figure(figures.sweep(sources, key, "source validation accuracy (%)"),
+        yield page.figure(curves.sweep(sources, key, "source validation accuracy (%)"),
                           f"{label}: source validation accuracy against {key}")
       for what, series in overlaps(rows).items():
-        yield page.figure(figures.sweep(series, key, "IoU of thresholded masks"), f"{label}: {what} against {key}")
+        yield page.figure(curves.sweep(series, key, "IoU of thresholded masks"), f"{label}: {what} against {key}")
 
 
 def source_accuracies(rows: Mapping[float, Row], selection: str) -> dict[str, dict[float, list[float]]]:
@@ -262,7 +264,7 @@ def overlaps(rows: Mapping[float, Row]) -> dict[str, dict[str, dict[float, list[
       overlap = run.results.get("overlap", {})
       if "iou/mean" in overlap:
         by_target.setdefault(run.column, {}).setdefault(value, []).append(overlap["iou/mean"])
-        for layer in figures.shown(overlap):
+        for layer in shown(overlap):
           name = "all layers" if layer == ALL else layer
           by_layer.setdefault(name, {}).setdefault(value, []).append(overlap[f"iou/{layer}/mean"])
   if not by_target:
@@ -277,12 +279,12 @@ def mask_figures(row: Row) -> Iterator[str]:
     over = f"{name} unseen, mean over {len(runs)} seed{'s' * (len(runs) > 1)}"
     if matrices := [run.results["mask_matrix"] for run in runs if run.results.get("mask_matrix")]:
       accuracy = np.mean([matrix["accuracy"] for matrix in matrices], 0).tolist()
-      yield page.figure(figures.mask_matrix({**matrices[0], "accuracy": accuracy}),
+      yield page.figure(mask_matrix({**matrices[0], "accuracy": accuracy}),
                         f"{over}: accuracy under each mask or head")
     if reports := [run.results["overlap"] for run in runs if "iou/mean" in run.results.get("overlap", {})]:
       mean = {key: float(np.mean([one[key] for one in reports])) for key in reports[0]}
       domains = runs[0].results.get("groups") or runs[0].get("sources")
-      yield page.figure(figures.overlap_bars(mean, domains), f"{over}: overlap of masks by pair of domains and layer")
+      yield page.figure(overlap_bars(mean, domains), f"{over}: overlap of masks by pair of domains and layer")
 
 
 def image_figures(table: Results) -> Iterator[str]:
@@ -297,7 +299,7 @@ def image_figures(table: Results) -> Iterator[str]:
     try:
       loaded = opened.load(run.folder)
       change = method in CHANGE and not loaded.dataset.groups
-      drawn = figures.image_rows(samples.rows(loaded, change=change), loaded.classes[:samples.COLUMNS])
+      drawn = samples.image_rows(samples.rows(loaded, change=change), loaded.classes[:samples.COLUMNS])
     except UserError as error:
       yield f'<p class="quiet">No images of {page.escape(f"{row.label}: {error}")}.</p>'
       continue

@@ -6,18 +6,22 @@ CrossGrad and LabelGrad move images along a gradient, Jigsaw puts their tiles in
 """
 
 import dataclasses
+import itertools
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from dgjax import runs
 from dgjax.algorithms.crossgrad import InputGradient
 from dgjax.algorithms.jigsaw import ORDERS, Jigsaw
-from dgjax.analysis import command, figures
+from dgjax.analysis import command
 from dgjax.analysis.embed import Sample, moved, sample
+from dgjax.analysis.style import save
 from dgjax.errors import UserError
 from dgjax.losses.permutation import shuffle_tiles
 from dgjax.runs import Run
@@ -87,6 +91,35 @@ def rows(run: Run, split: str = "train", change: bool = False) -> dict[str, np.n
   return result
 
 
+def image_rows(rows: Mapping[str, Any], columns: Sequence[str] = ()) -> Figure:
+  """Images in rows.
+
+  Args:
+    rows: name of a row -> (images, height, width, channels) float in [0, 1], of 1 or 3 channels; rows may differ in
+      length.
+    columns: what stands above the first images of each row.
+
+  Returns:
+    The figure.
+
+  Source: Duboudin et al. 2021 (RCL), Fig. 1.
+  """
+  longest = max(len(images) for images in rows.values())
+  figure = Figure(figsize=(1.2 + 0.75 * longest, 0.3 + 0.8 * len(rows)), layout="constrained")
+  grid = figure.subplots(len(rows), longest, squeeze=False)
+  for (name, images), line in zip(rows.items(), grid, strict=True):
+    for axes, image in itertools.zip_longest(line, images):
+      axes.set_xticks([])
+      axes.set_yticks([])
+      axes.spines[:].set_visible(False)
+      if image is not None:
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+  for axes, name in zip(grid[0], columns, strict=False):
+    axes.set_title(name, fontsize=9)
+  return figure
+
+
 @command.one_line
 def main(argv: Sequence[str]) -> None:
   """Draws the figure of one run; see the top of this file."""
@@ -97,8 +130,8 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument("--out", type=pathlib.Path, help="a .png file; default: in the run's folder figures")
   options = parser.parse_args(argv)
   run = runs.load(options.run)
-  figure = figures.image_rows(rows(run, options.split, options.changed), run.classes[:COLUMNS])
-  print(figures.save(figure, options.out or run.folder / "figures" / "samples.png"))
+  figure = image_rows(rows(run, options.split, options.changed), run.classes[:COLUMNS])
+  print(save(figure, options.out or run.folder / "figures" / "samples.png"))
 
 
 if __name__ == "__main__":

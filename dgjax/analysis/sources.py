@@ -11,12 +11,14 @@ Source: Li et al. 2021 (DRT), Fig. 2.
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from dgjax.analysis import command, figures
-from dgjax.analysis.results import Finished, read_runs
+from dgjax.analysis import command
+from dgjax.analysis.recorded import Finished, read_runs
+from dgjax.analysis.style import COLOURS, save
 from dgjax.analysis.summary import table
 from dgjax.errors import UserError
 
@@ -44,6 +46,38 @@ def source_accuracies(runs: Sequence[Finished]) -> dict[str, float]:
   return {domain: float(np.mean(values)) for domain, values in sorted(found.items())}
 
 
+def domain_bars(series: Mapping[str, Mapping[str, float]]) -> Figure:
+  """Accuracy on each domain, a group of bars for each and for their mean.
+
+  Args:
+    series: name, such as "oracle" -> domain -> accuracy in [0, 1]; the first names the domains.
+
+  Returns:
+    The figure. A domain that a series lacks has no bar of it, and the series none at the mean.
+
+  Source: Li et al. 2021 (DRT), Fig. 2.
+  """
+  domains = list(next(iter(series.values())))
+  figure = Figure(figsize=(max(5.5, 1.8 + (len(domains) + 1) * (0.3 + 0.24 * len(series))), 3.9), layout="constrained")
+  axes = figure.subplots()
+  width = 0.8 / len(series)
+  heights = [[100 * scores.get(domain, np.nan) for domain in domains] for scores in series.values()]
+  for i, (name, values) in enumerate(zip(series, heights, strict=True)):
+    place = np.arange(len(domains) + 1) + (i - (len(series) - 1) / 2) * width
+    bars = axes.bar(place, np.append(values, np.mean(values)), 0.92 * width, label=name,
+                    color=COLOURS[i % len(COLOURS)])
+    axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=2, rotation=90)
+  axes.axvline(len(domains) - 0.5, color="#777777", linewidth=0.8, linestyle=":")
+  axes.set_xticks(range(len(domains) + 1), [*domains, "mean"], fontsize=8)
+  lowest, highest = np.nanmin(heights), np.nanmax(heights)
+  room = max(highest - lowest, 5.0)
+  axes.set_ylim(max(0.0, lowest - room), highest + 0.5 * room)
+  axes.set_ylabel("accuracy (%)")
+  axes.spines[["top", "right"]].set_visible(False)
+  figure.legend(loc="outside upper center", ncols=min(len(series), 4), frameon=False, fontsize=9)
+  return figure
+
+
 @command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints and draws the numbers; see the top of this file."""
@@ -61,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
   print(table(["trained as", *domains], [[name, *(scores.get(domain, "-") for domain in domains)]
                                          for name, scores in series.items()]))
   if options.out:
-    print(figures.save(figures.domain_bars(series), options.out))
+    print(save(domain_bars(series), options.out))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgjax.algorithms.overlap import layers
-from dgjax.analysis.results import Cell, Finished, differing, mean_over
+from dgjax.analysis.recorded import Finished, differing
+from dgjax.analysis.results import Cell, mean_over
 from dgjax.config import flatten
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dgjax.analysis import command
-from dgjax.analysis.results import Finished, read_runs
+from dgjax.analysis.recorded import Finished, read_runs
 from dgjax.analysis.summary import table
 from dgjax.errors import UserError, nearest
 

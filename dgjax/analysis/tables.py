@@ -15,8 +15,10 @@ import sys
 from collections.abc import Sequence
 
 from dgjax.analysis import command
+from dgjax.analysis.recorded import Finished, Unfinished, read_runs, reported
 from dgjax.analysis.rendering import FORMATS, commands, render
-from dgjax.analysis.results import Finished, Results, Unfinished, build, read_runs, reported
+from dgjax.analysis.results import Results
+from dgjax.analysis.tabulating import build
 from dgjax.errors import UserError, nearest
 from dgjax.evaluation.selection import OFFLINE
 from dgjax.reference import Table, find_table

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from dgjax import config, config_files
 from dgjax.analysis import tables
 from dgjax.analysis.command import Parser
-from dgjax.analysis.results import FILE, file_name
+from dgjax.analysis.recorded import FILE, file_name
 from dgjax.errors import UserError
 from dgjax.jobs import OUTPUT, Job, Queue, shares
 from dgjax.preemption import PREEMPTED

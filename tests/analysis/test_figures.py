@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dgjax.algorithms.overlap import hard_masks, overlap_report
-from dgjax.analysis import figures
+from dgjax.analysis import curves, figures, mask_figures, plane, samples, sources, style
 
 DOMAINS = ("art_painting", "cartoon-like", "photo")
 RNG = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def inside(figure):
 
 def test_bands_are_standard_errors_around_means():
   values = np.array([[0.1, 0.5], [0.2, 0.7], [0.6, 0.6]])
-  figure = figures.bands({"dmg": ([5, 10], values), "a single seed": ([5, 10], values[:1])}, "accuracy")
+  figure = curves.bands({"dmg": ([5, 10], values), "a single seed": ([5, 10], values[:1])}, "accuracy")
   (axes,) = figure.axes
   np.testing.assert_allclose(axes.lines[0].get_ydata(), values.mean(0))
   (band,) = axes.collections  # one seed has none
@@ -51,12 +51,12 @@ def test_bands_are_standard_errors_around_means():
   mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(3)
   np.testing.assert_allclose([heights.min(), heights.max()], [(mean - error).min(), (mean + error).max()])
   assert inside(figure) and {"dmg", "a single seed", "step"} <= texts(figure)
-  assert figures.bands({"dmg": ([1, 2], [[9.0, 0.1]])}, "loss", percent=False).axes[0].get_yscale() == "log"
+  assert curves.bands({"dmg": ([1, 2], [[9.0, 0.1]])}, "loss", percent=False).axes[0].get_yscale() == "log"
 
 
 def test_a_sweep_has_its_values_in_order_and_standard_errors():
   names = {f"algorithm.overlap_weight={i}, a long name": {1.0: [3.0, 5.0], 0.0: [2.0]} for i in range(9)}
-  figure = figures.sweep({**names, "half": {1e-5: [1.0]}}, "algorithm.overlap_weight", "accuracy (%)")
+  figure = curves.sweep({**names, "half": {1e-5: [1.0]}}, "algorithm.overlap_weight", "accuracy (%)")
   line, _, (bars,) = figure.axes[0].containers[0]
   assert line.get_xdata().tolist() == [0, 2] and line.get_ydata().tolist() == [2, 4]
   np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], [[2, 2], [3, 5]])
@@ -65,26 +65,26 @@ def test_a_sweep_has_its_values_in_order_and_standard_errors():
 
 def test_units_are_sorted_by_the_pattern_of_their_domains():
   probs = np.array([[.1, .9, .7, .9, .2, .8], [.1, .9, .2, .8, .7, .3]])
-  order = figures.order_units(hard_masks(probs), probs)
+  order = mask_figures.order_units(hard_masks(probs), probs)
   # Shared (falling probability), on for the first only, for the second only, off.
   np.testing.assert_array_equal(order, [1, 3, 5, 2, 4, 0])
 
 
 def test_masks_name_layers_domains_and_shares():
   probs = {"fc": np.array([[.9, .9, .1, .1], [.9, .1, .1, .1]])}
-  found = texts(figures.masks(probs, ("clean", "inverted")))
+  found = texts(mask_figures.masks(probs, ("clean", "inverted")))
   assert "fc, 4 units: 25% shared, 25% domain-specific, 50% off; mean IoU 0.50" in found
   assert {"clean", "inverted"} <= found
 
 
 def test_no_masks_no_figure():
   with pytest.raises(ValueError, match="no masked layer"):
-    figures.masks({}, DOMAINS)
+    mask_figures.masks({}, DOMAINS)
 
 
 def test_overlap_bars_are_the_report():
   report = overlap_report(probabilities(), DOMAINS)
-  figure = figures.overlap_bars(report, DOMAINS)
+  figure = mask_figures.overlap_bars(report, DOMAINS)
   groups = ("art_painting-cartoon-like", "art_painting-photo", "cartoon-like-photo", "mean")
   expected = [report[f"iou/{layer}/{group}"] for layer in ("layer4", "fc", "all") for group in groups]
   assert [bar.get_height() for bar in figure.axes[0].patches] == pytest.approx(expected)
@@ -93,7 +93,7 @@ def test_overlap_bars_are_the_report():
 
 def test_mask_matrix_frames_own_domains_and_marks_the_target():
   values = matrix()
-  figure = figures.mask_matrix(values)
+  figure = mask_figures.mask_matrix(values)
   found = texts(figure)
   assert {f"{100 * a:.1f}" for row in values["accuracy"] for a in row} <= found
   assert {"sketch\n(target)", "combined", "sources: val split; target: test split"} <= found
@@ -104,7 +104,8 @@ def test_mask_matrix_frames_own_domains_and_marks_the_target():
 def test_curves_take_the_lines_that_hold_a_report():
   probs = probabilities()
   lines = [{"step": step, **overlap_report(probs, DOMAINS)} for step in (10, 20)]
-  figure = figures.overlap_curves([{"step": 1, "train/loss": 2.0}, *lines, {"step": 20, "val/photo/accuracy": 0.5}])
+  others = {"step": 1, "train/loss": 2.0}, {"step": 20, "val/photo/accuracy": 0.5}
+  figure = mask_figures.overlap_curves([others[0], *lines, others[1]])
   left = figure.axes[0]
   assert [line.get_label() for line in left.lines] == ["layer4", "fc", "all layers"]
   assert list(left.lines[0].get_xdata()) == [10, 20]
@@ -112,20 +113,20 @@ def test_curves_take_the_lines_that_hold_a_report():
 
 
 @pytest.mark.parametrize("figure", [
-    lambda: figures.masks(probabilities(), DOMAINS),
-    lambda: figures.masks(probabilities(5), ("infograph", "painting", "quickdraw", "real", "sketch")),
-    lambda: figures.masks(probabilities(1, [("fc", 1)]), DOMAINS[:1]),
-    lambda: figures.overlap_bars(overlap_report(probabilities(2, [("fc", 9)]), DOMAINS[:2]), DOMAINS[:2]),
-    lambda: figures.overlap_bars(overlap_report(probabilities(), DOMAINS), DOMAINS),
-    lambda: figures.mask_matrix(matrix()),
-    lambda: figures.mask_matrix(matrix(DOMAINS[:1])),
-    lambda: figures.overlap_curves([]),
-    lambda: figures.overlap_curves([{"step": 1, **overlap_report(probabilities(1), DOMAINS[:1])}]),
+    lambda: mask_figures.masks(probabilities(), DOMAINS),
+    lambda: mask_figures.masks(probabilities(5), ("infograph", "painting", "quickdraw", "real", "sketch")),
+    lambda: mask_figures.masks(probabilities(1, [("fc", 1)]), DOMAINS[:1]),
+    lambda: mask_figures.overlap_bars(overlap_report(probabilities(2, [("fc", 9)]), DOMAINS[:2]), DOMAINS[:2]),
+    lambda: mask_figures.overlap_bars(overlap_report(probabilities(), DOMAINS), DOMAINS),
+    lambda: mask_figures.mask_matrix(matrix()),
+    lambda: mask_figures.mask_matrix(matrix(DOMAINS[:1])),
+    lambda: mask_figures.overlap_curves([]),
+    lambda: mask_figures.overlap_curves([{"step": 1, **overlap_report(probabilities(1), DOMAINS[:1])}]),
 ])
 def test_every_figure_is_written_and_its_labels_fit(figure, tmp_path):
   drawn = figure()
   assert inside(drawn)
-  path = figures.save(drawn, tmp_path / "new" / "figure.png")
+  path = style.save(drawn, tmp_path / "new" / "figure.png")
   with Image.open(path) as image:
     assert image.format == "PNG" and min(image.size) > 100
   assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
@@ -151,7 +152,7 @@ def test_save_all_of_a_method_without_masks_draws_nothing(tmp_path):
 def test_images_in_the_plane_are_coloured_by_name():
   domains, classes = [*["sketch"] * 5, *["photo"] * 7], ["dog", "cat"] * 6
   points = RNG.normal(size=(12, 2))
-  figure = figures.points_in_plane({"by domain": (points, domains), "by class": (points, classes)},
+  figure = plane.points_in_plane({"by domain": (points, domains), "by class": (points, classes)},
                                    order=["cat", "dog"])
   assert {"by domain", "by class"} <= texts(figure) and inside(figure)
   found = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
@@ -160,15 +161,15 @@ def test_images_in_the_plane_are_coloured_by_name():
            for axes in figure.axes]
   assert drawn == [[5, 7], [6, 6]]
   with pytest.raises(ValueError, match=r"panel 'low': positions of shape \(3, 2\) for 12 names"):
-    figures.points_in_plane({"low": (np.zeros((3, 2)), domains)})
+    plane.points_in_plane({"low": (np.zeros((3, 2)), domains)})
   with pytest.raises(ValueError, match="no panel"):
-    figures.points_in_plane({})
+    plane.points_in_plane({})
 
 
 def test_wrong_ones_are_crosses_and_many_names_have_colours_of_their_own():
   names = [str(i // 2) for i in range(24)]
   right = np.arange(24) % 2 == 0
-  figure = figures.points_in_plane({"by class": (RNG.normal(size=(24, 2)), names)}, right)
+  figure = plane.points_in_plane({"by class": (RNG.normal(size=(24, 2)), names)}, right)
   groups = [points for points in figure.axes[0].collections if len(points.get_offsets())]
   assert len(groups) == 24 and inside(figure)
   assert len({tuple(points.get_facecolor()[0]) for points in groups}) == 12
@@ -180,7 +181,7 @@ def test_curves_hold_every_loss_and_every_domain():
            for step in range(1, 101)]
   scores = [{"step": step, "val/photo/accuracy": 0.5, "val/sketch/accuracy": 0.6, "test/cartoon/accuracy": 0.4}
             for step in (50, 100)]
-  figure = figures.curves([*train, *scores])
+  figure = curves.curves([*train, *scores])
   left, right = ([line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
                  for axes in figure.axes)
   assert left == ["masks overlap", "loss"]
@@ -190,18 +191,18 @@ def test_curves_hold_every_loss_and_every_domain():
 
 def test_smoothing_is_a_mean_over_what_is_there():
   values = np.array([1.0, 5.0, 3.0, 7.0, 9.0])
-  np.testing.assert_allclose(figures.smooth(values, share=0.5), [3.0, 3.0, 5.0, 19 / 3, 8.0])
-  np.testing.assert_array_equal(figures.smooth(values), values)
+  np.testing.assert_allclose(curves.smooth(values, share=0.5), [3.0, 3.0, 5.0, 19 / 3, 8.0])
+  np.testing.assert_array_equal(curves.smooth(values), values)
 
 
 def test_bars_of_domains_and_of_their_mean():
-  figure = figures.domain_bars({"oracle": {"a": 0.9, "b": 0.7}, "joint": {"a": 0.8}})
+  figure = sources.domain_bars({"oracle": {"a": 0.9, "b": 0.7}, "joint": {"a": 0.8}})
   heights = [bar.get_height() for bar in figure.axes[0].patches]
   assert heights[:3] == pytest.approx([90, 70, 80]) and heights[3] == pytest.approx(80)
   assert np.isnan(heights[4:]).all() and {"oracle", "joint", "mean"} <= texts(figure)
 
 
 def test_rows_of_images():
-  figure = figures.image_rows({"a": np.zeros((3, 4, 4, 3)), "b": np.ones((2, 4, 4, 1))}, ["one", "two", "three"])
+  figure = samples.image_rows({"a": np.zeros((3, 4, 4, 3)), "b": np.ones((2, 4, 4, 1))}, ["one", "two", "three"])
   assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0]
   assert {"one", "two", "three", "a", "b"} <= texts(figure)

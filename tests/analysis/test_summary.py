@@ -3,7 +3,7 @@ import pathlib
 import numpy as np
 
 from dgjax.algorithms.overlap import overlap_report
-from dgjax.analysis.results import column
+from dgjax.analysis.recorded import column
 from dgjax.analysis.summary import summary
 
 DOMAINS = ("art", "photo")

@@ -8,7 +8,7 @@ import pytest
 from run_folders import PACS, evaluations, write
 
 from dgjax import reference
-from dgjax.analysis import rendering, results, sources, tables
+from dgjax.analysis import recorded, rendering, sources, tables, tabulating
 from dgjax.errors import UserError
 
 DOMAINNET = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
@@ -28,7 +28,7 @@ def runs(tmp_path):
 
 
 def build(folder, **options):
-  return results.build(results.read_runs(folder)[0], **options)
+  return tabulating.build(recorded.read_runs(folder)[0], **options)
 
 
 def printed(capsys, *arguments):
@@ -271,7 +271,7 @@ def test_accuracy_on_a_source_is_the_mean_over_the_runs_that_trained_on_it(tmp_p
     write(tmp_path / "joint" / target, "aggregate", target, accuracy=accuracy, domains=("a", "b", "c"),
           source_test=True)
   write(tmp_path / "oracle" / "c", "aggregate", "a", domains=("a", "c"), source_test=True)
-  runs, _ = results.read_runs(tmp_path / "joint")
+  runs, _ = recorded.read_runs(tmp_path / "joint")
   assert sources.source_accuracies(runs) == {"a": 0.5, "b": 0.5, "c": 0.5}
   assert sources.main([f"oracle={tmp_path / 'oracle'}", f"joint={tmp_path / 'joint'}",
                        f"--out={tmp_path / 'bars.png'}"]) == 0
@@ -323,14 +323,15 @@ def test_fewer_seeds_than_others_are_said_in_the_cell(tmp_path):
   config = json.loads((tmp_path / "s1" / "config.json").read_text()) | {"seed": 0}
   (tmp_path / "s0" / "config.json").write_text(json.dumps(config))
   (tmp_path / "s0" / "failure.json").write_text('{"step": 7, "reason": "train/loss is nan"}')
-  (table,) = results.build(*results.read_runs(tmp_path))
+  (table,) = tabulating.build(*recorded.read_runs(tmp_path))
   assert rendering.grid(table)[1] == ["dmg", "2-3 of 3", "70.00 ± 0.00", "70.00 ± 0.00 (2 of 3 seeds)",
                                      "70.00 (2-3 of 3 seeds)"]
   assert table.rows[0].cells["sketch"].missing == {0: "failed at step 7: train/loss is nan"}
   assert table.rows[0].cells["photo"].missing == {}
   for file in tmp_path.glob("*/results.json"):
     file.write_text(file.read_text().replace("dgjax.main", "dgjax.main --config=configs/dmg_pacs.py"))
-  (table,) = results.build(*results.read_runs(tmp_path), group_by=["config"])  # the failed run does not tell its file
+  # The failed run does not tell its file.
+  (table,) = tabulating.build(*recorded.read_runs(tmp_path), group_by=["config"])
   assert [(row.label, table.seeds_of(row)) for row in table.rows] == [("dmg_pacs", "2-3 of 3")]
 
 
@@ -339,7 +340,7 @@ def test_a_row_without_a_finished_run_is_missing(tmp_path):
   write(tmp_path / "b", "dmg")
   (tmp_path / "b" / "results.json").unlink()
   (tmp_path / "b" / "metrics.jsonl").write_text('{"step": 20, "train/loss": 1.0}')
-  (table,) = results.build(*results.read_runs(tmp_path))
+  (table,) = tabulating.build(*recorded.read_runs(tmp_path))
   assert rendering.grid(table)[1:] == [["aggregate", "1", "70.00"], ["dmg", "0 of 1", "missing"]]
   assert table.rows[1].cells["sketch"].missing == {0: "is not finished, at step 20"}
 

@@ -125,11 +125,12 @@ class Experiment:
     state = (init or self.init)(jax.random.key(self.config.seed))
     if not self.config.model.weights:
       return state
-    names = self.algorithm.network.names
-    apart = ("bottleneck", names[-1]) if "bottleneck" in names else ()  # of which no published network has weights
+    network = self.algorithm.network
+    head = network.names[network.index(network.head):]
+    apart = head if len(head) > 1 else ()  # behind a bottleneck no published network has weights
     networks = {"params": state.params["network"], "batch_stats": state.batch_stats["network"]}
     published = {kind: {name: tree[name] for name in tree if name not in apart} for kind, tree in networks.items()}
-    loaded = models.weights.load(self.config.model.weights, published, fresh_head=names[-1],
+    loaded = models.weights.load(self.config.model.weights, published, fresh_head=head[-1],
                                  fresh=models.dynamic.PATTERN)
     state = state.replace(
         params={**state.params, "network": {**networks["params"], **loaded["params"]}},

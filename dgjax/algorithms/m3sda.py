@@ -24,12 +24,11 @@ class M3SDA(MCD):
   The paper has a pair for each source and the raw moments 1 and 2 (`raw=True`, `orders=2`). The released code has one
   pair for all, moments up to 5 of centred features whose sums over domains have slips, and weight 0.0005. Here the
   pairs are the paper's, the orders, the centring and the weight the code's, the distance is `moment_distance`, or with
-  `official` the code's own. That needs its four sources, as many
-  images of each as of the target (`data.mixing=balanced`, `target_batch_size` a quarter of `batch_size`), and one batch
-  on all devices (`parallel=jit`); where a batch's domains are not of one size the loss is no number. The code passes
-  every domain through the network on its own, so that BatchNorm normalises each by itself; here all sources are one
-  batch. The paper's vote weighted by each source's accuracy is left out: `prediction` is the mean of all heads'
-  probabilities.
+  `official` the code's own. That needs its four sources, as many images of each as of the target
+  (`data.mixing=balanced`, `target_batch_size` a quarter of `batch_size`), and one batch on all devices
+  (`parallel=jit`); where a batch's domains are not of one size the loss is no number. The code passes every domain
+  through the network on its own, so that BatchNorm normalises each by itself; here all sources are one batch. The
+  paper's vote weighted by each source's accuracy is left out: `prediction` is the mean of all heads' probabilities.
 
   Source: Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019, section 4 and Eq. 1 and 4.
 

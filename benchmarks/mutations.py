@@ -91,6 +91,8 @@ def files(only: str) -> dict[pathlib.Path, list[str]]:
       if path.stem != "__init__":
         names = METHODS.get(path.stem, path.stem) if folder == "algorithms" else path.stem
         found[path.relative_to(ROOT)] = [f"tests/{folder}/test_{name}.py" for name in names.split()]
+        if folder == "algorithms":
+          found[path.relative_to(ROOT)].insert(0, "tests/algorithms/test_settings.py")
   for path in [*sorted((ROOT / "configs").glob("*.py")), ROOT / "dgjax" / "shared.py"]:
     found[path.relative_to(ROOT)] = ["tests/test_config.py", "-k", CONFIGS]
   return {path: tests for path, tests in found.items() if only in str(path) and (ROOT / tests[0]).exists()}

@@ -26,13 +26,16 @@ class Linear:
   def __init__(self, params):
     self.kernel, self.bias = (np.asarray(params["fc"]["Dense_0"][name], np.float64) for name in ("kernel", "bias"))
 
+  def logits(self, x):
+    return x.reshape(len(x), -1) @ self.kernel + self.bias
+
   def loss(self, x, y):
-    p = softmax(x.reshape(len(x), -1) @ self.kernel + self.bias)
+    p = softmax(self.logits(x))
     return -np.mean([np.log(p[i, y[i]]) for i in range(len(x))])
 
   def grads(self, x, y):
     flat = x.reshape(len(x), -1)
-    error = softmax(flat @ self.kernel + self.bias)
+    error = softmax(self.logits(x))
     for i in range(len(x)):
       error[i, y[i]] -= 1
     error /= len(x)

@@ -134,6 +134,9 @@ def test_mstn_moves_centroids_and_draws_them_together():
   np.testing.assert_allclose(metrics["semantic"], distance, rtol=1e-4)
   weight = 2.0 * (2 / (1 + np.exp(-4.0 * 21 / 50)) - 1)
   np.testing.assert_allclose(metrics["loss"], metrics["cross_entropy"] + weight * distance, rtol=1e-5)
+  np.testing.assert_allclose(metrics["accuracy"], (logits[:16].argmax(1) == b["source"]["label"]).mean(), rtol=1e-6)
+  told = np.asarray(algorithm.discriminate(state.params, features))[:, 0] > 0
+  np.testing.assert_allclose(metrics["domain_accuracy"], (told[:16].mean() + (~told[16:]).mean()) / 2, rtol=1e-6)
 
 
 def test_alignment_of_logits():

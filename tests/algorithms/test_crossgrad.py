@@ -57,6 +57,12 @@ def test_crossgrad_is_algorithm_1(gradient, scale):
     np.testing.assert_allclose(after.params[name]["fc"]["Dense_0"]["bias"], bias, atol=1e-5)
   expected = 0.7 * label.loss(x, y) + 0.3 * label.loss(x_d, y) + 0.4 * domain.loss(x, d) + 0.6 * domain.loss(x_l, d)
   np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+  for name, net, images, labels in (("cross_entropy", label, x, y), ("moved_cross_entropy", label, x_d, y),
+                                    ("domain_cross_entropy", domain, x, d),
+                                    ("moved_domain_cross_entropy", domain, x_l, d)):
+    np.testing.assert_allclose(metrics[name], net.loss(images, labels), rtol=1e-5)
+  np.testing.assert_allclose(metrics["accuracy"], (label.logits(x).argmax(1) == y).mean(), rtol=1e-6)
+  np.testing.assert_allclose(metrics["domain_accuracy"], (domain.logits(x).argmax(1) == d).mean(), rtol=1e-6)
 
 
 def test_labelgrad_against_loops():

@@ -45,7 +45,7 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
       "seed": 0,  # of initial parameters, masks, batches and augmentation
       "seeds": 1,  # how many runs train together: of seed, seed + 1, ...
       "sweep": "",  # "KEY=V1,V2;...": a run for every combination; --config.sweep.KEY=V1,V2 adds to it
-      "grouping": "auto",  # runs together: "map" (one by one), "vmap", "spread" (over devices), or the fastest of them
+      "grouping": "auto",  # runs together: "map" (one by one), "vmap", "spread" (over devices); "auto" measures
       "by_target": "",  # "TARGET1,TARGET2:KEY=VALUE;...": settings that a paper has for some targets alone
       "target": "all",  # the unseen domain, or "all": each in turn, in a sub-folder each
       "sources": "",  # comma-separated source domains; "": all but the target; "each": each of these alone, in turn

@@ -26,6 +26,7 @@ log = logging.getLogger("dgjax")
 STEPS_A_DISPATCH = 16  # on an accelerator; on a CPU, XLA's convolutions within a loop are a hundred times as slow
 FREE_SHARE = 0.5  # of the free memory, for the states of runs and for their updates
 PAYS = 4.0  # how many times as long as compiling training has to take for another program to be tried
+CLEARLY = 0.75  # of the time of the runs one after the other: another program that takes less is used
 
 
 def alike(experiments: Sequence[Experiment]) -> list[list[int]]:
@@ -271,8 +272,10 @@ def build(experiments: Sequence[Experiment], feed: Feed, how: str) -> Group:
   Args:
     experiments: `alike`.
     feed: where their batches come from.
-    how: of `lanes.KINDS`; or "auto": what is fastest. That is measured where it can pay: where the runs one after the
-      other would take some times as long as it takes to compile another program.
+    how: of `lanes.KINDS`; or "auto": the runs one after the other, whose numbers are those of lone runs bit for bit,
+      unless another program takes less than `CLEARLY` of their time. That is measured where it can pay: where the runs
+      one after the other would take some times as long as it takes to compile another program. A smaller gain may be
+      the noise of a shared machine, and the numbers of a run must not depend on that.
 
   Raises:
     UserError: `how` is not known, or does not fit.
@@ -297,4 +300,4 @@ def build(experiments: Sequence[Experiment], feed: Feed, how: str) -> Group:
   _, second = other.seconds()
   log.info("%d runs together: %.1f ms a step one after the other, %.1f ms by %s", runs, 1e3 * first, 1e3 * second,
            other.lanes.name)
-  return other if second < first else one_by_one
+  return other if second < CLEARLY * first else one_by_one

@@ -212,7 +212,7 @@ def test_measuring_decides_where_it_pays(monkeypatch, caplog):
   with caplog.at_level("INFO", "dgjax"):
     assert group.build(experiments, feed, "auto").lanes.name == "vmap"
   assert "500.0 ms a step one after the other, 200.0 ms by vmap" in caplog.text
-  times["vmap"] = (12.0, 0.6)
+  times["vmap"] = (12.0, 0.45)  # a tenth less may be noise
   assert group.build(experiments, feed, "auto").lanes.name == "map"
   times |= {"map": (10.0, 0.01), "vmap": None}  # 10 s of training are not worth a compilation of 10 s
   assert group.build(experiments, feed, "auto").lanes.name == "map"

@@ -12,9 +12,10 @@ def test_without_the_discriminator_it_is_erm():
   algorithm, plain = make("dan", adversarial_weight=0.0), make("aggregate")
   state, expected = start(algorithm), start(plain)
   state = state.replace(params={**state.params, "network": expected.params["network"]})
+  update, update_plain = jax.jit(algorithm.update), jax.jit(plain.update)
   for i in range(3):
-    state, _ = jax.jit(algorithm.update)(state, batch(i))
-    expected, _ = jax.jit(plain.update)(expected, batch(i))
+    state, _ = update(state, batch(i))
+    expected, _ = update_plain(expected, batch(i))
   for got, want in zip(jax.tree.leaves(state.params["network"]), jax.tree.leaves(expected.params["network"]),
                        strict=True):
     np.testing.assert_array_equal(got, want)
@@ -33,7 +34,7 @@ def test_the_trunk_ascends_what_the_discriminator_descends():
     return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(16), b["domain"]])
 
   def grads(loss):
-    return jax.grad(loss)(state.params)
+    return jax.jit(jax.grad(loss))(state.params)
 
   got = grads(lambda params: algorithm.loss(params, state, b, jax.random.key(0))[0])
   label = grads(lambda params: make("aggregate").loss(params, state, b, jax.random.key(0))[0])
@@ -53,7 +54,7 @@ def close(a, b, **options):
 
 
 def grads_of(algorithm, state, b):
-  return jax.grad(lambda params: algorithm.loss(params, state, b, jax.random.key(0))[0])(state.params)
+  return jax.jit(jax.grad(lambda params: algorithm.loss(params, state, b, jax.random.key(0))[0]))(state.params)
 
 
 @pytest.mark.parametrize("name,weights", [
@@ -67,7 +68,7 @@ def test_without_alignment_it_is_training_on_the_sources_alone(name, weights):
   close(grads.pop("network"), grads_of(plain, expected, b["source"])["network"], atol=1e-6)
   assert not any(leaf.any() for leaf in jax.tree.leaves(grads))
   other = {"source": b["source"], "target": {"image": b["target"]["image"] * 3 + 1}}
-  loss = lambda b: algorithm.loss(state.params, state, b, jax.random.key(0))[0]  # noqa: E731
+  loss = jax.jit(lambda b: algorithm.loss(state.params, state, b, jax.random.key(0))[0])
   assert loss(b) == loss(other)
 
 
@@ -86,7 +87,7 @@ def test_dann_reverses_half_the_gradient_of_both_domains():
     return total
 
   label = grads_of(make("aggregate", plain_network()), state, b["source"])
-  domain, got = jax.grad(domain_loss)(state.params), grads_of(algorithm, state, b)
+  domain, got = jax.jit(jax.grad(domain_loss))(state.params), grads_of(algorithm, state, b)
   close(got["discriminator"], jax.tree.map(lambda x: weight * x, domain["discriminator"]), atol=1e-6)
   close(got["network"], jax.tree.map(lambda x, y: x - weight * coefficient * y, label["network"], domain["network"]),
         atol=1e-6)
@@ -97,7 +98,7 @@ def test_source_and_target_are_one_batch():
   state = start(algorithm)
   after, _ = jax.jit(algorithm.update)(state, b)
   images = np.concatenate([b["source"]["image"], b["target"]["image"]])
-  _, expected = algorithm.forward(state.params, state, images, jax.random.key(0))
+  _, expected = jax.jit(algorithm.forward)(state.params, state, images, jax.random.key(0))
   close(after.batch_stats, expected, rtol=1e-5)
 
 
@@ -116,7 +117,8 @@ def test_mstn_moves_centroids_and_draws_them_together():
   state = start(algorithm).replace(step=jnp.int32(20))
   assert jax.tree.map(lambda x: (x.shape, float(x.sum())), state.extra) == dict.fromkeys(
       ("source", "target"), ((CLASSES, 12), 0.0))
-  state, _ = jax.jit(algorithm.update)(state, both(1))
+  update = jax.jit(algorithm.update)
+  state, _ = update(state, both(1))
   b, old = both(2), state.extra
   features, logits = (np.asarray(algorithm.forward(
       state.params, state, np.concatenate([b["source"]["image"], b["target"]["image"]]), jax.random.key(0),
@@ -128,7 +130,7 @@ def test_mstn_moves_centroids_and_draws_them_together():
     for k in range(CLASSES):
       if (labels == k).any():
         new[part][k] = 0.7 * new[part][k] + 0.3 * features[rows][labels == k].mean(0)
-  after, metrics = jax.jit(algorithm.update)(state, b)
+  after, metrics = update(state, b)
   close(after.extra, new, rtol=1e-4, atol=1e-6)
   distance = np.mean((new["source"] - new["target"]) ** 2)
   np.testing.assert_allclose(metrics["semantic"], distance, rtol=1e-4)

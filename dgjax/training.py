@@ -217,6 +217,8 @@ def restore(checkpoints: Checkpoints, members: Sequence[Member], group: Group, s
     with Checkpoints(member.folder.checkpoints) as theirs:
       own.append(theirs.restore({"state": state, "best": kept}))
   if not all(own) or len({found[0] for found in own if found}) != 1:
+    if any(own):
+      log.warning("the runs' own checkpoints are of different steps: the runs are trained from the start")
     return None
   steps, trees, progress = zip(*(found for found in own if found), strict=True)
   return (steps[0], group.lanes.join([tree["state"] for tree in trees]),

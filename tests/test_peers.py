@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dgjax import parallel, peers
+from dgjax import peers
 from dgjax.peers import Peers
 
 
@@ -103,7 +103,7 @@ def test_a_library_s_error_is_traced_to_the_process_that_caused_it(ended, others
     ("noise\nterminate called after throwing 'x'\n", "a library ended the process: terminate called after"),
     ("", "it does not say why")])
 def test_a_library_s_last_words_become_one_line(text, line):
-  assert line in parallel.explain(text)
+  assert line in peers.explain(text)
 
 
 PROGRAM = """

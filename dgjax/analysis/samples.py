@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from dgjax import runs
+from dgjax import console, runs
 from dgjax.algorithms.crossgrad import InputGradient
 from dgjax.algorithms.jigsaw import ORDERS, Jigsaw
 from dgjax.analysis import command, figures
@@ -87,7 +87,6 @@ def rows(run: Run, split: str = "train", change: bool = False) -> dict[str, np.n
   return result
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Draws the figure of one run; see the top of this file."""
   parser = command.parser("samples", __doc__)
@@ -102,4 +101,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

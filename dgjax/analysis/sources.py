@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dgjax import console
 from dgjax.analysis import command, figures
 from dgjax.analysis.results import Finished, read_runs
 from dgjax.analysis.summary import table
@@ -44,7 +45,6 @@ def source_accuracies(runs: Sequence[Finished]) -> dict[str, float]:
   return {domain: float(np.mean(values)) for domain, values in sorted(found.items())}
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints and draws the numbers; see the top of this file."""
   parser = command.parser("sources", __doc__)
@@ -65,4 +65,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

@@ -14,6 +14,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from dgjax import console
 from dgjax.analysis import command
 from dgjax.analysis.rendering import FORMATS, commands, render
 from dgjax.analysis.results import Finished, Results, Unfinished, build, read_runs, reported
@@ -115,7 +116,6 @@ def show(folders: Sequence[pathlib.Path], options: argparse.Namespace, order: Se
     print(f"note: {run.folder} {run.reason}", file=sys.stderr)
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints the tables of folders of runs; see the top of this file."""
   parser = command.parser("tables", __doc__)
@@ -126,4 +126,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

@@ -140,17 +140,13 @@ def main(argv: Sequence[str], prog: str = "dgjax table") -> int:
   parser.add_argument("--print", action="store_true", help="print the commands and stop")
   tables.add_arguments(parser)
   cut = argv.index("--") if "--" in argv else len(argv)
-  try:
-    options, rest = parser.parse_args(argv[:cut]), argv[cut + 1:]
-    if options.workdir:
-      return train(options, rest)
-    if options.seeds != 1 or options.jobs != 1 or options.print or rest:
-      raise UserError("--workdir is missing: it says where to train; without it, folders of runs are printed")
-    folders = [pathlib.Path(place).expanduser() for place in options.places]
-    if absent := [folder for folder in folders if not folder.is_dir()]:
-      raise UserError(f"no folder {absent[0]}: --workdir=DIR trains configs, without it folders of runs are printed")
-    tables.show(folders, options)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
+  options, rest = parser.parse_args(argv[:cut]), argv[cut + 1:]
+  if options.workdir:
+    return train(options, rest)
+  if options.seeds != 1 or options.jobs != 1 or options.print or rest:
+    raise UserError("--workdir is missing: it says where to train; without it, folders of runs are printed")
+  folders = [pathlib.Path(place).expanduser() for place in options.places]
+  if absent := [folder for folder in folders if not folder.is_dir()]:
+    raise UserError(f"no folder {absent[0]}: --workdir=DIR trains configs, without it folders of runs are printed")
+  tables.show(folders, options)
   return 0

@@ -23,7 +23,8 @@ _LACKS = (
      "NPROC and config.data.threads lower"),
     (r"Too many open files", (errno.EMFILE, errno.ENFILE),
      "too many files are open ({}): allow more (ulimit -n 4096), and start the same command again"),
-    (r"MemoryError|RESOURCE_EXHAUSTED|[Oo]ut of memory|bad_alloc|Cannot allocate memory|failed to map segment",
+    (r"MemoryError|RESOURCE_EXHAUSTED|[Oo]ut of memory|bad_alloc|suballocation|Cannot allocate memory|"
+     r"failed to map segment",
      (errno.ENOMEM,),
      "there is no memory left ({}): lower config.batch_size or config.eval_batch_size, or allow the process more "
      "(ulimit -v, the limit of the job or container)"))

@@ -35,7 +35,8 @@ def explain(text: str) -> str:
   if "JAX distributed service detected fatal errors" in text:
     return "process 0, which all others need, is gone or hangs"
   lines = [line for line in text.splitlines() if re.match(r"[EF]\d{4} |terminate called|  what\(\)", line)]
-  return f"a library ended the process: {(lines or text.splitlines() or ['it does not say why'])[-1].strip()[:300]}"
+  last = (lines or text.splitlines() or ["it does not say why"])[-1]
+  return f"a library ended the process: {re.sub(r'^[EF][0-9]{4} [^]]*[]] ', '', last).strip()[:300]}"
 
 
 class Peers:

@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
     (ImportError("libjax_common.so: failed to map segment from shared object"), "there is no memory left (ImportError"),
     (OSError(24, "Too many open files", "/tmp/x"), "too many files are open (OSError: [Errno 24] Too many open files: "
      "'/tmp/x'): allow more (ulimit -n 4096)"),
+    (RuntimeError("Failed to satisfy suballocation request for 797"), "there is no memory"),
     (RuntimeError("can't start new thread"), "no thread or process could be started (RuntimeError: can't start new"),
     (BlockingIOError(11, "Resource temporarily unavailable"), "no thread or process could be started (Blocking")])
 def test_an_error_is_one_line_with_the_way_out(error, told, capsys):

@@ -35,6 +35,7 @@ from dgjax.data.dataset import SPLITS, Dataset, Source
 from dgjax.data.decoding import unreadable as _unreadable
 from dgjax.data.threads import thread_count
 from dgjax.errors import UserError
+from dgjax.memory import check_addresses
 
 log = logging.getLogger("dgjax")
 
@@ -410,8 +411,10 @@ def prepare(layout: Layout, seed: int) -> Dataset:
     The data set.
 
   Raises:
-    UserError: a file that cannot be used (under on_error="raise"), a full disk, a cache that cannot be written.
+    UserError: a file that cannot be used (under on_error="raise"), a full disk, a cache that cannot be written, too few
+      addresses for the reader's threads.
   """
+  check_addresses()
   if seed < 0:
     raise UserError(f"config.seed must be at least 0, got {seed}")
   if layout.config.split_seed >= 0:

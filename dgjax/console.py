@@ -107,6 +107,8 @@ def fail(error: BaseException) -> int:
   """
   if isinstance(error, UserError):
     line = str(error)
+  elif isinstance(error, FileNotFoundError) and not error.filename:  # of os.getcwd()
+    line = "the folder that the command was started in is gone: change to another"
   else:
     where = getattr(error, "__notes__", [f"{VERBOSE} shows where"])[-1]
     line = f"{with_way_out(f'{type(error).__name__}: {error}', getattr(error, 'errno', None))} ({where})"

@@ -43,6 +43,7 @@ FORMAT = "2"  # of what is below; another one is prepared beside it
 LEFT_OUT, CONTENTS, DAMAGED = "left_out.json", "sha256.npy", "damaged"  # beside the records
 SEEN, INCOMPLETE = "seen.json", "incomplete-"  # beside the folder of the records
 DIGITS = 16  # of a digest, as the name of a folder
+LONGEST = 100  # of a domain in the name of a folder, beside which a key must find room
 CONTENT = re.compile(f"[0-9a-f]{{{DIGITS}}}")
 
 
@@ -289,7 +290,7 @@ def _progress(label: str, layout: Layout, examples: Sequence[Example]) -> Any:
 
 def _prepare(layout: Layout, store: str, examples: Sequence[Example]) -> Prepared:
   """Returns the prepared records of one store, preparing them if nobody has."""
-  folder = cache_dir(layout.config) / layout.name / f"{_slug(store)}-{_key(layout, store, examples)}"
+  folder = cache_dir(layout.config) / layout.name / f"{_slug(store)[:LONGEST]}-{_key(layout, store, examples)}"
   with cache_errors(folder):
     if found := _find(folder, layout, examples, compare=True):
       return found

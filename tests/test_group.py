@@ -164,6 +164,7 @@ def test_a_run_that_diverges_ends_alone(tmp_path):
     plan.train(settings("sweep.optimizer.learning_rate=1e-3,1e38", "grouping=map"), tmp_path)
   good, bad = (tmp_path / f"optimizer.learning_rate={rate}" for rate in ("1e-3", "1e38"))
   assert [one["config"]["optimizer"]["learning_rate"] for one in told.value.finished] == [1e-3]
+  assert "from_step" not in str(told.value) and not (bad / "checkpoints").exists()  # there is none of it alone
   assert len(losses(good)) == 6 and (good / "results.json").exists() and not (bad / "results.json").exists()
   assert json.loads((bad / "failure.json").read_text())["step"] == len(losses(bad)) + 1
 

@@ -18,7 +18,7 @@ from dgjax import console
 from dgjax.analysis import command
 from dgjax.analysis.rendering import FORMATS, commands, render
 from dgjax.analysis.results import Finished, Results, Unfinished, build, read_runs, reported
-from dgjax.errors import UserError, nearest
+from dgjax.errors import UserError, nearest, printable
 from dgjax.evaluation.selection import OFFLINE
 from dgjax.reference import Table, find_table
 
@@ -113,7 +113,7 @@ def show(folders: Sequence[pathlib.Path], options: argparse.Namespace, order: Se
         lines = [f"% {line}" for line in lines]
       print("\n".join(lines))
   for run in unfinished:
-    print(f"note: {run.folder} {run.reason}", file=sys.stderr)
+    print(printable(f"note: {run.folder} {run.reason}"), file=sys.stderr)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from dgjax import config, config_files
 from dgjax.analysis import tables
 from dgjax.analysis.command import Parser
 from dgjax.analysis.results import FILE, file_name
-from dgjax.errors import UserError
+from dgjax.errors import UserError, printable
 from dgjax.jobs import OUTPUT, Job, Queue, shares
 from dgjax.preemption import PREEMPTED
 
@@ -119,7 +119,7 @@ def train(options: argparse.Namespace, rest: Sequence[str]) -> int:
   if any(options.workdir.rglob("results.json")):
     tables.show([options.workdir], options, [file_name(name) for name in options.places])
   for job in failed:
-    print(f"error: {job.name} failed: see {job.folder / OUTPUT}", file=sys.stderr)
+    print(printable(f"error: {job.name} failed: see {job.folder / OUTPUT}"), file=sys.stderr)
   return int(bool(failed))
 
 

@@ -34,7 +34,7 @@ from dgjax.data.builders.base import SKIP_HINT, Example, Layout
 from dgjax.data.dataset import SPLITS, Dataset, Source
 from dgjax.data.decoding import unreadable as _unreadable
 from dgjax.data.threads import thread_count
-from dgjax.errors import UserError
+from dgjax.errors import UserError, printable
 from dgjax.memory import check_addresses
 
 log = logging.getLogger("dgjax")
@@ -285,7 +285,7 @@ def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bo
 
 
 def _progress(label: str, layout: Layout, examples: Sequence[Example]) -> Any:
-  return tqdm(total=len(examples), desc=label, unit=f" {layout.noun}s", leave=False, disable=None)
+  return tqdm(total=len(examples), desc=printable(label), unit=f" {layout.noun}s", leave=False, disable=None)
 
 
 def _prepare(layout: Layout, store: str, examples: Sequence[Example]) -> Prepared:

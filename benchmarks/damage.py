@@ -1,16 +1,18 @@
 """Damages run folders in every way that files get damaged, kills runs at random, and tells what came of each.
 
-  python benchmarks/damage.py [--kills=20] [--seed=0] [--only=WORD]
+  python benchmarks/damage.py [--kills=20] [--seed=0] [--only=WORD] [--folder=DIR]
 
 A tiny run is trained to its end, and once more until it is killed between two evaluations. Copies of both folders are
 damaged, and the same command is started again on each. Right is either of
 - status 0, with every loss, accuracy and parameter of the run that was left alone, bit for bit;
 - status 1, with one line on stderr that begins with "error: " and names the folder.
 Then runs are killed (SIGKILL) at random moments of their training and started again: only the first is right there.
-Prints a line for each, and ends with status 1 if any was wrong. Takes 10 to 20 minutes on two cores.
+Prints a line for each, and ends with status 1 if any was wrong. Takes 10 to 20 minutes on two cores. With `--folder`,
+the two runs and the lines are kept there, and the same command goes on with what has no line yet.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -167,45 +169,66 @@ def main() -> int:
   parser.add_argument("--kills", type=int, default=20, help="runs killed at random")
   parser.add_argument("--seed", type=int, default=0, help="of the moments")
   parser.add_argument("--only", default="", help="damages whose name contains this word")
+  parser.add_argument("--folder", help="keeps the runs and the lines here, and goes on from them")
   flags = parser.parse_args()
-  wrong = count = 0
+  with contextlib.nullcontext(flags.folder) if flags.folder else tempfile.TemporaryDirectory() as name:
+    return trial(pathlib.Path(name).absolute(), flags)
+
+
+def trial(root: pathlib.Path, flags: argparse.Namespace) -> int:
+  """Tries all damages and kills in the folder `root`; the command's status."""
+  whole, cut, told = root / "whole", root / "cut", root / "told.txt"
+  root.mkdir(parents=True, exist_ok=True)
+  status, lines = run(whole)  # nothing, if it is there
+  if status:
+    print("\n".join(lines), file=sys.stderr)
+    return 1
+  expected = outcome(whole)
+  if not cut.exists():
+    kill(cut, cut / "checkpoints" / str(STEPS // 2))
+  newest, older = sorted(int(path.name) for path in (cut / "checkpoints").iterdir() if path.name.isdigit())[:-3:-1]
+  done = told.read_text().splitlines() if told.exists() else []
 
   def report(name: str, right: bool, what: str) -> None:
-    nonlocal wrong, count
-    count, wrong = count + 1, wrong + (not right)
-    print(f"{'right' if right else 'WRONG'}  {name:<42} {what}", flush=True)
+    done.append(f"{'right' if right else 'WRONG'}  {name:<42} {what}")
+    told.write_text("\n".join(done) + "\n")
+    print(done[-1], flush=True)
 
-  with tempfile.TemporaryDirectory(prefix="dgjax-damage-") as name:
-    root = pathlib.Path(name)
-    whole, cut = root / "whole", root / "cut"
-    status, lines = run(whole)
-    if status:
-      print("\n".join(lines), file=sys.stderr)
-      return 1
-    expected = outcome(whole)
-    kill(cut, cut / "checkpoints" / str(STEPS // 2))
-    newest, older = sorted(int(path.name) for path in (cut / "checkpoints").iterdir() if path.name.isdigit())[:-3:-1]
-    for base, damages in ((cut, checkpoint_damages(newest, older)), (whole, RESULTS_DAMAGES)):
-      for name, damage in damages.items():
-        if flags.only in name:
-          folder = shutil.copytree(base, root / "damaged", symlinks=True)
-          damage(folder)
-          report(name, *verdict(folder, expected, lost_lines="line garbled" in name))
-          shutil.rmtree(folder)
+  def is_due(name: str) -> bool:
+    return not any(line[7:].startswith(f"{name} ") for line in done)
 
-    moments, whole = random.Random(flags.seed), root / "timed"
-    process, begin = start(whole, whole / "metrics.jsonl"), time.monotonic()
-    process.wait()
-    seconds = time.monotonic() - begin
-    for number in range(flags.kills):
-      folder = root / "killed"
-      kill(folder, folder / "metrics.jsonl", moments.uniform(0, seconds))
+  for base, damages in ((cut, checkpoint_damages(newest, older)), (whole, RESULTS_DAMAGES)):
+    for name, damage in damages.items():
+      if flags.only in name and is_due(name):
+        folder = fresh(root / "damaged")
+        shutil.copytree(base, folder, symlinks=True)
+        damage(folder)
+        report(name, *verdict(folder, expected, lost_lines="line garbled" in name))
+
+  moments = random.Random(flags.seed)
+  seconds = 0.0
+  for number in range(flags.kills):
+    part = moments.random()
+    if is_due(f"kill {number + 1},"):
+      if not seconds:
+        timed = fresh(root / "timed")
+        process, begin = start(timed, timed / "metrics.jsonl"), time.monotonic()
+        process.wait()
+        seconds = time.monotonic() - begin
+      folder = fresh(root / "killed")
+      kill(folder, folder / "metrics.jsonl", part * seconds)
       steps = [line["step"] for line in read_lines(folder / "metrics.jsonl")]
       right, what = verdict(folder, expected)
       report(f"kill {number + 1}, at or past step {max(steps, default=0)}", right and what.startswith("0"), what)
-      shutil.rmtree(folder)
-  print(f"{count - wrong} of {count} right")
-  return int(wrong > 0)
+  right = sum(line.startswith("right") for line in done)
+  print(f"{right} of {len(done)} right")
+  return int(right < len(done))
+
+
+def fresh(folder: pathlib.Path) -> pathlib.Path:
+  """The folder, with nothing left there from before."""
+  shutil.rmtree(folder, ignore_errors=True)
+  return folder
 
 
 if __name__ == "__main__":

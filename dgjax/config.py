@@ -20,7 +20,7 @@ log = logging.getLogger("dgjax")
 
 SWEEP = "--config.sweep."
 SECTIONS = {"algorithm": algorithms.defaults, "model": models.defaults, "data": data.defaults}
-HIGHEST_SEED = 2**63 - 1  # JAX makes keys of 64-bit integers
+HIGHEST_SEED = 2**32 - 1  # of larger numbers JAX would make the key of their last 32 bits, in silence
 # Keys that do not change a run's numbers: a resumed run may have other values.
 FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "by_target", "grouping", "data.on_device",
         "data.dir", "data.cache_dir", "data.threads", "data.prefetch")
@@ -263,7 +263,10 @@ def check(config: ConfigDict) -> None:
       raise UserError(f"config.{key} is {flat[key]}: it must be at least {least}")
   for key in ("seed", "data.split_seed"):
     if flat[key] > HIGHEST_SEED:
-      raise UserError(f"config.{key} is {flat[key]}: it must be below 2^63")
+      raise UserError(f"config.{key} is {flat[key]}: it must be below 2^32")
+  if config.seed + config.seeds - 1 > HIGHEST_SEED:
+    raise UserError(f"config.seeds is {config.seeds}: from config.seed={config.seed} on, the last would not be below "
+                    "2^32")
   for key, value in flat.items():
     if isinstance(value, float) and not math.isfinite(value) and (math.isnan(value) or key not in INFINITE):
       raise UserError(f"config.{key} is {value}: it must be a finite number")

@@ -50,6 +50,15 @@ class RunFolder:
     """Whether the run, at its last start, ended because a number was not finite."""
     return (self.path / "failure.json").exists() and not self.finished
 
+  @property
+  def failure(self) -> str:
+    """Why the run failed, as its `failure.json` says; where that cannot be read, that it is to be read."""
+    path = self.path / "failure.json"
+    try:
+      return str(read_json(path, "why the run failed", ("reason",))["reason"])
+    except (OSError, UserError):
+      return f"see {path.name}"
+
   def make(self) -> None:
     """Makes the folder, on process 0.
 

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +19,21 @@ LAST = 20_000  # bytes of what libraries wrote that are looked at when one ends 
 _kept: list[Any] = []  # what lives as long as the process
 
 
+class _Printable(io.TextIOWrapper):
+  """Writes text that may hold names of files and what is in them."""
+
+  def write(self, text: str) -> int:
+    """Writes `printable` text."""
+    return super().write(printable(text))
+
+
 def quiet(explain: Callable[[str], str]) -> None:
   """Lets Python alone write to the terminal; for a command, whose process is its own.
 
   XLA, Gloo and gRPC write to the descriptors 1 and 2 themselves: these become a temporary file, and Python's `stdout`
-  and `stderr` copies of what they were. Where a library calls abort(), as the client of jax.distributed does when
+  and `stderr` copies of what they were, which write what has no place on a terminal as escapes. Tracebacks of threads
+  and of finalisers, such as those of orbax and asyncio, go to that file, too: an error in a thread is raised where its
+  result is wanted. Where a library calls abort(), as the client of jax.distributed does when
   another process is gone, the process ends with status 1 and one line.
 
   Args:
@@ -34,11 +46,13 @@ def quiet(explain: Callable[[str], str]) -> None:
   for name, number in (("stdout", 1), ("stderr", 2)):
     stream = getattr(sys, name)
     stream.flush()
-    copy = io.TextIOWrapper(os.fdopen(os.dup(number), "wb", buffering=io.DEFAULT_BUFFER_SIZE if number == 1 else 0),
-                            stream.encoding, stream.errors, line_buffering=stream.line_buffering,
-                            write_through=number == 2)
+    kind = _Printable if number == 1 else io.TextIOWrapper
+    copy = kind(os.fdopen(os.dup(number), "wb", buffering=io.DEFAULT_BUFFER_SIZE if number == 1 else 0),
+                stream.encoding, "backslashreplace", line_buffering=stream.line_buffering, write_through=number == 2)
     setattr(sys, name, copy)
     os.dup2(hidden, number)
+  threading.excepthook = lambda raised: traceback.print_exception(raised.exc_value, file=sys.__stderr__)
+  sys.unraisablehook = lambda raised: traceback.print_exception(raised.exc_value, file=sys.__stderr__)
   faulthandler.enable(sys.stderr)  # a segmentation fault is told where it was told before
 
   def aborted(number: int) -> None:

@@ -11,26 +11,25 @@ import logging
 import os
 import pathlib
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from dgjax import console
 from dgjax.memory import use_huge_pages
 from dgjax.preemption import PREEMPTED, Preempted, StopSignal
 
 if __name__ == "__main__":
+  console.tell_early()
   use_huge_pages()  # starts the process anew, so before anything that takes time to import
   StopSignal(ends_process=True).__enter__()
 
 import jax
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from dgjax import algorithms, config, config_files, config_help, data, libraries, models, parallel
+from dgjax import algorithms, config, config_files, config_help, data, models, parallel
 from dgjax.data import preparation
-from dgjax.errors import UserError, nearest, printable
-from dgjax.runlog import Formatter
+from dgjax.errors import UserError, nearest
 
 _CONFIG = flags.DEFINE_string("config", None, "NAME[:ARGUMENTS] or FILE.py[:ARGUMENTS]; --config.KEY=VALUE overrides")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default: runs/NAME")
@@ -91,22 +90,10 @@ def usage(path: str | None, overrides: Sequence[str]) -> str:
       config_help.settings(config.load(shown, overrides))])
 
 
-def log_to_stderr() -> None:
-  """Shows what a run says of itself on process 0; other libraries speak under --verbosity=1."""
-  if absl_logging.get_verbosity() < absl_logging.DEBUG:
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    warnings.simplefilter("ignore")  # such as JAX's of a cache that cannot be written
-  handler = logging.StreamHandler()
-  handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-  logger = logging.getLogger("dgjax")
-  logger.handlers, logger.propagate = [handler], False
-  logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
-
-
 def set_up(settings: ConfigDict) -> None:
   """What every command that trains does first: several processes meet, the log is shown, compiled programs are kept."""
   parallel.start_processes()
-  log_to_stderr()
+  console.show(logging.INFO if jax.process_index() == 0 else logging.WARNING)
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
   jax.config.update("jax_compilation_cache_dir", cache)
 
@@ -120,35 +107,34 @@ def main(argv: list[str]) -> None:
   if not path:
     raise UserError(f"--config=NAME is missing{nearest('', config_files.names())}")
   settings = config.load(path, overrides)
-  if absl_logging.get_verbosity() < absl_logging.DEBUG:
-    libraries.quiet(parallel.explain)
+  if not console.is_verbose():
+    console.quiet()
   set_up(settings)
   from dgjax import plan  # here, as what trains takes time to import, and a wrong argument is told at once
   from dgjax.analysis.summary import summary
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings)).expanduser()
-  finished = plan.train(settings, workdir, command=plan.command_line(path, overrides), from_step=_FROM_STEP.value)
-  if jax.process_index() == 0:
-    print(summary(finished, workdir.absolute()))
+  failed, finished = None, []
+  try:
+    finished = plan.train(settings, workdir, command=plan.command_line(path, overrides), from_step=_FROM_STEP.value)
+  except plan.RunsFailed as error:
+    failed, finished = error, error.finished
+  if finished and jax.process_index() == 0:
+    print(summary(finished, workdir.absolute()), flush=True)
+  if failed:
+    raise failed
 
 
-def console() -> None:
+def run() -> None:
   """Entry point: turns what can go wrong into one line and an exit status."""
   try:
     app.run(main, flags_parser=parse)
   except (Preempted, KeyboardInterrupt):
     sys.exit(PREEMPTED)
   except Exception as error:
-    if flags.FLAGS.is_parsed() and absl_logging.get_verbosity() >= 1:
+    if console.is_verbose():
       raise
-    if isinstance(error, UserError):
-      message = str(error)
-    else:
-      where = getattr(error, "__notes__", ["--verbosity=1 shows where"])[-1]
-      message = f"{type(error).__name__}: {error} ({where})"
-    print("error: " + printable(parallel.failed(error, " ".join(message.split()))), file=sys.stderr, flush=True)
-    parallel.leave_others(1)
-    sys.exit(1)
+    sys.exit(console.fail(error))
 
 
 if __name__ == "__main__":
-  console()
+  run()

@@ -1,8 +1,11 @@
-"""Huge pages for the arrays of a process on a CPU."""
+"""Memory of a process on a CPU: huge pages for its arrays, and the least that it must be allowed."""
 import glob
 import os
 import pathlib
+import resource
 import sys
+
+from dgjax.errors import UserError
 
 TUNABLES = "GLIBC_TUNABLES"
 HUGE = "glibc.malloc.hugetlb"
@@ -11,6 +14,7 @@ POLICY = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 ACCELERATORS = ("/dev/nvidia*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")  # NVIDIA and AMD GPUs, TPUs
 COMMANDS = ("dgjax", "dgjax.main")  # names of the script, and of the module under `python -m`
 OPTIONS_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
+LEAST_ADDRESSES = 3_000_000 << 10  # bytes; with 2,500,000 KiB the digits' run was ended by XLA, with 2,000,000 it hung
 _started_anew = False  # this process, as far as it knows: the environment has forgotten it
 
 
@@ -75,3 +79,18 @@ def _is_top_program(script: str) -> bool:
     elif word == "-" or word.startswith("-c") or word.startswith("-m"):
       return False  # "-c" and what is joined to it; "-mNAME" is left alone, too
   return False
+
+
+def check_addresses() -> None:
+  """Refuses to go on where too few addresses are allowed for the threads of JAX and ArrayRecord.
+
+  Each thread reserves some megabytes of addresses that it never uses. Where these run out, ArrayRecord waits for ever
+  for threads that could not be started.
+
+  Raises:
+    UserError: with the limit.
+  """
+  allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+  if allowed != resource.RLIM_INFINITY and allowed < LEAST_ADDRESSES:
+    raise UserError(f"the process may use {allowed >> 10} KiB of addresses (ulimit -v), and its threads alone reserve "
+                    f"about {LEAST_ADDRESSES >> 10}: set ulimit -v unlimited, and limit memory by the job or container")

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -98,20 +97,6 @@ def failed(error: BaseException, message: str) -> str:
     return message
   causes: list[BaseException | None] = [error, error.__cause__, error.__context__]
   return _peers.fail(message, known=not any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in causes))
-
-
-def explain(text: str) -> str:
-  """What a library ended this process for, in one line.
-
-  Args:
-    text: the last that libraries wrote before it called abort().
-  """
-  if silent := re.search(r"stopped sending heartbeats\):\s*(\d+)", text):
-    return f"process {silent[1]} of {jax.process_count()} has stopped answering: it hangs, or its host is gone"
-  if "JAX distributed service detected fatal errors" in text:
-    return "process 0, which all others need, is gone or hangs"
-  lines = [line for line in text.splitlines() if re.match(r"[EF]\d{4} |terminate called|  what\(\)", line)]
-  return f"a library ended the process: {(lines or text.splitlines() or ['it does not say why'])[-1].strip()[:300]}"
 
 
 def began() -> None:

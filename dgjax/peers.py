@@ -8,6 +8,7 @@ fails leaves its message there; and a thread of each reads what the others left.
 import atexit
 import contextlib
 import os
+import re
 import socket
 import sys
 import threading
@@ -15,12 +16,27 @@ import time
 from typing import Any
 
 from dgjax.errors import printable
-from dgjax.preemption import PREEMPTED
+from dgjax.preemption import PREEMPTED, processes
 
 BEAT = 1.0  # seconds between two signs of life, with up to `CROWD` processes; with more, longer
 CROWD = 64
 SILENT = 60.0  # seconds without a sign of life after which a process is taken for dead
 _NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # key under which jax.distributed tells all processes that one got SIGTERM
+
+
+def explain(text: str) -> str:
+  """What a library ended this process for, in one line.
+
+  Args:
+    text: the last that libraries wrote before it called abort().
+  """
+  if silent := re.search(r"stopped sending heartbeats\):\s*(\d+)", text):
+    return f"process {silent[1]} of {processes()} has stopped answering: it hangs, or its host is gone"
+  if "JAX distributed service detected fatal errors" in text:
+    return "process 0, which all others need, is gone or hangs"
+  lines = [line for line in text.splitlines() if re.match(r"[EF]\d{4} |terminate called|  what\(\)", line)]
+  last = (lines or text.splitlines() or ["it does not say why"])[-1]
+  return f"a library ended the process: {re.sub(r'^[EF][0-9]{4} [^]]*[]] ', '', last).strip()[:300]}"
 
 
 class Peers:

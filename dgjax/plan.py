@@ -8,13 +8,14 @@ import os
 import pathlib
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from dgjax import data, group, parallel, runlog, training
+from dgjax.checkpoint import Checkpoints
 from dgjax.config import check, for_target, override, sweep_values
 from dgjax.data import Dataset
 from dgjax.errors import UserError
@@ -25,6 +26,8 @@ from dgjax.recorder import NotFinite
 
 log = logging.getLogger("dgjax")
 
+MOST_TOLD = 5  # failed runs that a message names
+
 
 class Transfer(NamedTuple):
   """The domains of one run, as the config's keys have them, and its folder within the whole's."""
@@ -32,6 +35,21 @@ class Transfer(NamedTuple):
   sources: str
   target: str
   folder: str
+
+
+class RunsFailed(UserError):
+  """Some of several runs failed, which the message names.
+
+  Attributes:
+    finished: the contents of the others' `results.json`.
+  """
+
+  def __init__(self, results: Mapping[pathlib.Path, dict[str, Any] | None]):
+    self.finished = [done for done in results.values() if done]
+    failed = [folder for folder, done in results.items() if done is None]
+    told = "; ".join(f"{folder}: {RunFolder(folder).failure}" for folder in failed[:MOST_TOLD])
+    more = f"; and {len(failed) - MOST_TOLD} more" if len(failed) > MOST_TOLD else ""
+    super().__init__(f"{len(failed)} of {len(results)} runs failed: {told}{more}")
 
 
 class Planned(NamedTuple):
@@ -116,20 +134,20 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
 
   Raises:
     Preempted: a signal asked to stop; everything is saved.
-    UserError: a setting, the data or a folder is wrong, or runs failed: all the others are done by then.
+    RunsFailed: some of several runs failed; all the others are done by then.
+    UserError: a setting, the data or a folder is wrong, or the only run failed.
   """
   plans = plan(config, pathlib.Path(workdir).expanduser().absolute(), dataset)
   if from_step is not None and sum(map(len, plans)) > 1:
     raise UserError("--from_step is for a single run: name its target, one seed and no sweep")
   results = train_planned(plans, dataset, command, from_step=from_step)
-  if failed := [folder for folder, done in results.items() if done is None]:
-    raise UserError(f"{len(failed)} of {len(results)} runs failed, the first in {failed[0]}: see its failure.json")
+  if any(done is None for done in results.values()):
+    raise RunsFailed(results)
   return [done for done in results.values() if done]
 
 
-def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = None,
-                  command: Callable[[Planned], str] = lambda planned: "", *,
-                  past_failures: bool = False,
+def train_planned(plans: Sequence[Sequence[Planned]], dataset: Dataset | None = None,
+                  command: Callable[[Planned], str] = lambda planned: "", *, past_failures: bool = False,
                   from_step: int | None = None) -> dict[pathlib.Path, dict[str, Any] | None]:
   """Trains planned runs, or goes on with them; finished ones are not trained again.
 
@@ -137,7 +155,7 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
     plans: one after the other; the runs of each are of one target, and those of one shape train together.
     dataset: the data set, where it does not come from the configs.
     command: what makes one run again, for its record.
-    past_failures: whether the others go on after a group in which every run failed, which is not tried again.
+    past_failures: whether groups in which every run failed before are passed over; else they are tried again.
     from_step: as of `train`.
 
   Returns:
@@ -145,9 +163,10 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
 
   Raises:
     Preempted: a signal asked to stop; everything is saved.
-    UserError: a setting, the data or a folder is wrong; without `past_failures`, every run of a group failed.
+    UserError: a setting, the data or a folder is wrong, or the only run failed.
   """
   results: dict[pathlib.Path, dict[str, Any] | None] = {}
+  alone = sum(map(len, plans)) == 1
   for runs in plans:
     with contextlib.ExitStack() as stack:
       folders = [RunFolder(planned.folder, command(planned)) for planned in runs]
@@ -166,7 +185,7 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
         results |= {folder.path: done for folder, done in zip(folders, finished, strict=True)}
         todo = [pair for pair, done in zip(zip(runs, folders, strict=True), finished, strict=True) if not done]
         configs, places = [planned.config for planned, _ in todo], [folder for _, folder in todo]
-        for together, done in _train(configs, places, dataset, past_failures):
+        for together, done in _train(configs, places, dataset, past_failures, alone):
           results |= dict(zip([folder.path for folder in together], done, strict=True))
       except Exception as error:
         if not isinstance(error, UserError | training.Preempted):
@@ -178,24 +197,20 @@ def train_planned(plans: Iterable[Sequence[Planned]], dataset: Dataset | None = 
 
 
 def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset: Dataset | None,
-           past_failures: bool) -> Iterator[tuple[list[RunFolder], list[dict[str, Any] | None]]]:
+           past_failures: bool, alone: bool) -> Iterator[tuple[list[RunFolder], list[dict[str, Any] | None]]]:
   """Trains runs of one target, those of one shape together; yields folders of a group and what came of them."""
   built = experiments(configs, dataset)
-  for numbers in group.alike(built):
+  for numbers in itertools.chain(*(_apart(numbers, folders) for numbers in group.alike(built))):
     together = [folders[number] for number in numbers]
     if past_failures and parallel.agree(all(folder.failed for folder in together)):
       yield together, [None] * len(together)
       continue
-    home = None
-    if len(numbers) > 1:
-      above = pathlib.Path(os.path.commonpath([folder.path for folder in together]))
-      names = "\n".join(str(folder.path.relative_to(above)) for folder in together)
-      home = RunFolder(above / f"group-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
+    home = _home(together) if len(together) > 1 else None
     done: list[dict[str, Any] | None]
     try:
       done = training.run([built[number] for number in numbers], together, home)
     except NotFinite as error:
-      if not past_failures:
+      if alone:
         raise
       log.warning("%s: %s", together[0].path, error)
       done = [None] * len(together)
@@ -207,6 +222,25 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset:
         if results:
           figures.save_all(folder.path, results)
     yield together, done
+
+
+def _home(folders: Sequence[RunFolder]) -> RunFolder:
+  """The folder of the checkpoints of runs that train together: above theirs, under a name made of theirs."""
+  above = pathlib.Path(os.path.commonpath([folder.path for folder in folders]))
+  names = "\n".join(str(folder.path.relative_to(above)) for folder in folders)
+  return RunFolder(above / f"group-{hashlib.sha256(names.encode()).hexdigest()[:8]}")
+
+
+def _apart(numbers: list[int], folders: Sequence[RunFolder]) -> list[list[int]]:
+  """Runs that could train together, each by itself where they have checkpoints of their own of different steps.
+
+  So it is where runs ended at different steps and their results are lost: they are made again from these checkpoints.
+  """
+  together = [folders[number] for number in numbers]
+  if len(numbers) == 1 or parallel.agree(_home(together).checkpoints.exists()):
+    return [numbers]
+  newest = parallel.agree([Checkpoints(folder.checkpoints).steps()[-1:] for folder in together])
+  return [numbers] if newest == newest[:1] * len(newest) else [[number] for number in numbers]
 
 
 def experiments(configs: Sequence[ConfigDict], dataset: Dataset | None = None) -> list[Experiment]:

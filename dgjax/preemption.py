@@ -53,7 +53,7 @@ class StopSignal:
   def unsaved(self, value: bool) -> None:
     if value and not self._began:
       self._began = True
-      if _processes() > 1:
+      if processes() > 1:
         from dgjax import parallel
         parallel.began()
     self._unsaved = value
@@ -63,7 +63,7 @@ class StopSignal:
       return StopSignal._active
     if threading.current_thread() is threading.main_thread():
       StopSignal._active = self
-      handlers = {signal.SIGTERM: self._note} if _processes() == 1 else {}
+      handlers = {signal.SIGTERM: self._note} if processes() == 1 else {}
       handlers[signal.SIGINT] = self._note
       self._previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
       if self._ends_process:
@@ -88,7 +88,7 @@ class StopSignal:
     def wait() -> None:
       with outlet:
         while number := outlet.recv(1):
-          if number[0] in (signal.SIGTERM, signal.SIGINT) and not self.unsaved and _processes() == 1:
+          if number[0] in (signal.SIGTERM, signal.SIGINT) and not self.unsaved and processes() == 1:
             print(f"stopped by {signal.Signals(number[0]).name}: no step was done since the last checkpoint; "
                   "the same command goes on from there", file=sys.stderr, flush=True)
             os._exit(PREEMPTED)
@@ -98,13 +98,13 @@ class StopSignal:
   def _note(self, number: int, frame: FrameType | None) -> None:
     if self._noted and number == signal.SIGINT:
       raise KeyboardInterrupt
-    if not self._noted and _processes() > 1:
+    if not self._noted and processes() > 1:
       os.kill(os.getpid(), signal.SIGTERM)
     self._noted = True
 
   def requested(self) -> bool:
     """Whether to stop now. Every process must ask at the same points of its work, and gets the same answer."""
-    if _processes() > 1:
+    if processes() > 1:
       from jax.experimental import multihost_utils
       return multihost_utils.reached_preemption_sync_point(next(_asked))
     return self._noted
@@ -123,7 +123,7 @@ class StopSignal:
       self.unsaved = False
 
 
-def _processes() -> int:
+def processes() -> int:
   """How many processes this run has, so far: they come together in `parallel.start_processes`.
 
   `jax.process_count` would start JAX's backend, and that must wait until they have.

@@ -10,19 +10,12 @@ from collections.abc import Iterator
 
 import jax
 
+from dgjax.console import Formatter
 from dgjax.errors import printable
 
 NAME = "log.txt"
 
 log = logging.getLogger("dgjax")
-
-
-class Formatter(logging.Formatter):
-  """Formats records with their time, and without terminal escapes."""
-
-  def format(self, record: logging.LogRecord) -> str:
-    """The line, or lines, of a record."""
-    return printable(super().format(record))
 
 
 class _File(logging.FileHandler):

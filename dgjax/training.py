@@ -217,6 +217,8 @@ def restore(checkpoints: Checkpoints, members: Sequence[Member], group: Group, s
     with Checkpoints(member.folder.checkpoints) as theirs:
       own.append(theirs.restore({"state": state, "best": kept}))
   if not all(own) or len({found[0] for found in own if found}) != 1:
+    if any(own):
+      log.warning("the runs' own checkpoints are of different steps: the runs are trained from the start")
     return None
   steps, trees, progress = zip(*(found for found in own if found), strict=True)
   return (steps[0], group.lanes.join([tree["state"] for tree in trees]),
@@ -247,8 +249,13 @@ def resume(members: Sequence[Member], step: int, progress: dict[str, Any]) -> No
 
 def part(members: Sequence[Member], states: Sequence[TrainState], best: Sequence[TrainState],
          arithmetic: dict[str, Any], seconds: float) -> None:
-  """Writes a checkpoint of its own for each run that was trained with others, as it would have alone."""
+  """Writes a checkpoint of its own for each run that was trained with others, as it would have alone.
+
+  Not of one that failed: its state is not finite.
+  """
   for member, state, kept in zip(members, states, best, strict=True):
+    if member.failed:
+      continue
     with Checkpoints(member.folder.checkpoints) as checkpoints:
       checkpoints.save(member.step, {"state": state, "best": kept},
                        {"seconds": seconds, "arithmetic": arithmetic, "members": [member.progress()]})
@@ -274,7 +281,7 @@ def record(members: Sequence[Member], group: Group, pending: Sequence[tuple[int,
           member.recorder.train(step, {name: np.ravel(value)[offset] for name, value in row.items()})
         except NotFinite as error:
           member.step = step
-          fail(members, member, error.after(saved))
+          fail(members, member, error, saved)
   for member in members:
     member.recorder.flush()
 
@@ -283,11 +290,20 @@ def check(members: Sequence[Member], finite: Sequence[bool], saved: int | None) 
   """Ends runs whose parameters or statistics are not finite, before they are saved."""
   for member, sound in zip(members, finite, strict=True):
     if not sound and not member.ended:
-      fail(members, member, NotFinite("a parameter or statistic", float("nan"), member.step).after(saved))
+      fail(members, member, NotFinite("a parameter or statistic", float("nan"), member.step), saved)
 
 
-def fail(members: Sequence[Member], member: Member, error: UserError) -> None:
-  """Ends one run. The others go on; where there are none left, the error is raised."""
+def fail(members: Sequence[Member], member: Member, error: NotFinite, saved: int | None) -> None:
+  """Ends one run. The others go on; where there are none left, the error is raised.
+
+  Args:
+    members: the runs.
+    member: that one.
+    error: what happened.
+    saved: step of the newest checkpoint, from which a lone run can go on; those of a group are of all its runs.
+  """
+  if len(members) == 1:
+    error = error.after(saved)
   member.ended = str(error)
   member.folder.write("failure.json", {"step": member.step, "reason": str(error)})
   if all(other.failed for other in members):

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import BinaryIO
 
+from dgjax.errors import printable
 from dgjax.jobs import die_with_parent
 from dgjax.preemption import PREEMPTED
 
@@ -87,7 +88,7 @@ class Group:
     if status not in (0, PREEMPTED):
       how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
       said = f"; its last line: {self._last[first]}" if self._last[first] else ""
-      print(f"process {first} ended first, {how}{said}", file=sys.stderr)
+      print(printable(f"process {first} ended first, {how}{said}"), file=sys.stderr)
     return 128 - status if status < 0 else status
 
   def _failed(self) -> list[tuple[int, int]]:

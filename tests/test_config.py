@@ -482,8 +482,9 @@ def test_a_file_and_a_name_are_the_same_config():
 @pytest.mark.parametrize("override,message", [
     ("data.threads=-1", "config.data.threads is -1: it must be at least 0"),
     ("data.prefetch=-1", "config.data.prefetch is -1"), ("data.image_size=0", "config.data.image_size is 0"),
-    (f"seed={2**63}", f"config.seed is {2**63}: it must be below 2\\^63"), ("seed=-1", "config.seed is -1"),
-    (f"data.split_seed={2**70}", r"config.data.split_seed is \d+: it must be below 2\^63"),
+    (f"seed={2**32}", f"config.seed is {2**32}: it must be below 2\\^32"),
+    (f"data.split_seed={2**32}", r"config.data.split_seed is \d+: it must be below 2\^32"),
+    ("seed=-1", "config.seed is -1"),
     ("batch_size=0", "config.batch_size is 0: it must be at least 1"), ("log_every=0", "config.log_every is 0"),
     ("optimizer.learning_rate=nan", "config.optimizer.learning_rate is nan: it must be a finite number"),
     ("algorithm.overlap_weight=inf", "config.algorithm.overlap_weight is inf"),
@@ -492,6 +493,14 @@ def test_a_file_and_a_name_are_the_same_config():
 def test_values_that_no_run_can_have(override, message):
   with pytest.raises(UserError, match=message):
     config.check(config.load("dmg_pacs", [f"--config.{override}"]))
+
+
+def test_seeds_end_where_jax_s_keys_would_repeat():
+  settings = config.load("dmg_digits", [f"--config.seed={2**32 - 2}", "--config.seeds=2"])
+  config.check(settings)
+  settings.seeds = 3
+  with pytest.raises(UserError, match=r"config.seeds is 3: from config.seed=\d+ on, the last would not be below 2\^32"):
+    config.check(settings)
 
 
 def test_differences_leave_out_what_changes_no_number():

@@ -15,7 +15,7 @@ from dgjax.experiment import Experiment
 from dgjax.group import Group
 from dgjax.lanes import KINDS
 from dgjax.preemption import Preempted
-from dgjax.recorder import read_lines
+from dgjax.recorder import NotFinite, read_lines
 
 
 @pytest.fixture(autouse=True)
@@ -160,14 +160,16 @@ def test_what_cannot_be_run_together_is_named(override, message, tmp_path):
 
 
 def test_a_run_that_diverges_ends_alone(tmp_path):
-  with pytest.raises(UserError, match=r"1 of 2 runs failed, the first in .*=1e38: see its failure.json"):
+  with pytest.raises(plan.RunsFailed, match=r"^1 of 2 runs failed: .*=1e38: .* at step .* lower") as told:
     plan.train(settings("sweep.optimizer.learning_rate=1e-3,1e38", "grouping=map"), tmp_path)
   good, bad = (tmp_path / f"optimizer.learning_rate={rate}" for rate in ("1e-3", "1e38"))
+  assert [one["config"]["optimizer"]["learning_rate"] for one in told.value.finished] == [1e-3]
+  assert "from_step" not in str(told.value) and not (bad / "checkpoints").exists()  # there is none of it alone
   assert len(losses(good)) == 6 and (good / "results.json").exists() and not (bad / "results.json").exists()
   assert json.loads((bad / "failure.json").read_text())["step"] == len(losses(bad)) + 1
 
 
-def test_a_run_that_is_good_enough_waits_for_the_others(tmp_path):
+def test_a_run_that_is_good_enough_waits_for_the_others(tmp_path, monkeypatch):
   for run in (0, 1):
     plan.train(settings(f"seed={run}"), tmp_path / f"whole{run}")
   history = [read_lines(tmp_path / f"whole{run}" / "metrics.jsonl") for run in (0, 1)]
@@ -180,6 +182,27 @@ def test_a_run_that_is_good_enough_waits_for_the_others(tmp_path):
   if early[1 - ended] < max(early):
     assert results[1 - ended]["step"] in (3, 6)
   assert len(losses(tmp_path / "group" / f"seed={ended}")) == 3
+  for run in (0, 1):  # which ended at different steps: lost results are made again from their checkpoints
+    (tmp_path / "group" / f"seed={run}" / "results.json").unlink()
+  monkeypatch.setattr(Group, "advance", None)
+  again = plan.train(settings("seeds=2", f"early_stop={max(early)}", "grouping=vmap"), tmp_path / "group")
+  assert [shown(one) for one in again] == [shown(one) for one in results]
+
+
+def test_other_targets_are_trained_after_one_that_failed(tmp_path, monkeypatch):
+  def train(experiments, folders, home):
+    if experiments[0].target == "plain":
+      folders[0].write("failure.json", {"step": 1, "reason": "loss is nan"})
+      raise NotFinite("loss", float("nan"), 1)
+    return [{"target": experiment.target, "config": {}} for experiment in experiments]
+
+  monkeypatch.setattr(plan.training, "run", train)
+  monkeypatch.setattr("dgjax.analysis.figures.save_all", lambda *_: None)
+  with pytest.raises(plan.RunsFailed, match=f"^1 of 4 runs failed: {tmp_path}/plain: loss is nan$") as told:
+    plan.train(settings("target=all"), tmp_path)
+  assert [one["target"] for one in told.value.finished] == ["inverted", "colour", "turned"]
+  with pytest.raises(NotFinite):  # of a single run the error itself
+    plan.train(settings(), tmp_path / "lone")
 
 
 def test_a_stopped_group_goes_on_and_a_lost_result_is_made_again(tmp_path, alone, monkeypatch):

@@ -6,6 +6,7 @@ import sys
 
 import jax
 import pytest
+from run_folders import write
 
 from dgjax import config, main, plan
 from dgjax.analysis.recorded import read_runs
@@ -129,12 +130,30 @@ def test_an_unexpected_error_says_where_its_traceback_is(tmp_path, monkeypatch, 
 
   monkeypatch.setattr(plan, "_train", fail)
   monkeypatch.setattr(sys, "argv", ["main", "--config=digits", "--config.target=plain", f"--workdir={tmp_path}"])
-  monkeypatch.setattr(main, "log_to_stderr", lambda: None)
-  monkeypatch.setattr(main.libraries, "quiet", lambda explain: None)  # it takes over the process's own terminal
+  monkeypatch.setattr(main.console, "quiet", lambda: None)  # it takes over the process's own terminal
+  monkeypatch.setattr(main.console, "show", lambda level: None)
   cache = jax.config.jax_compilation_cache_dir
   with pytest.raises(SystemExit) as ended:
-    main.console()
+    main.run()
   jax.config.update("jax_compilation_cache_dir", cache)
   assert ended.value.code == 1
   assert capsys.readouterr().err == f"error: ValueError: two lines (traceback in {tmp_path}/log.txt)\n"
   assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+def test_what_finished_is_shown_before_the_failures(tmp_path, monkeypatch, capsys):
+  write(tmp_path / "sketch")
+  results = {tmp_path / "sketch": json.loads((tmp_path / "sketch" / "results.json").read_text()), tmp_path / "x": None}
+
+  def fail(*_, **__):
+    raise plan.RunsFailed(results)
+
+  monkeypatch.setattr(plan, "train", fail)
+  monkeypatch.setattr(main, "set_up", lambda settings: None)
+  monkeypatch.setattr(main.console, "quiet", lambda: None)
+  monkeypatch.setattr(sys, "argv", ["main", "--config=digits", f"--workdir={tmp_path}"])
+  with pytest.raises(SystemExit) as ended:
+    main.run()
+  out, err = capsys.readouterr()
+  assert ended.value.code == 1 and "dmg on pacs, seed 0" in out
+  assert err == f"error: 1 of 2 runs failed: {tmp_path}/x: see failure.json\n"

@@ -4,11 +4,13 @@ import sys
 
 import pytest
 
-from dgjax import memory
+from dgjax import config, data, memory
+from dgjax.errors import UserError
 
 PROGRAM = """
 import os, pathlib, subprocess, sys
-from dgjax import memory
+from dgjax import config, data, memory
+from dgjax.errors import UserError
 assert "jax" not in sys.modules
 print("start", os.getpid(), flush=True)
 memory.POLICY, memory.ACCELERATORS = pathlib.Path("enabled"), ()
@@ -109,3 +111,14 @@ def test_a_choice_and_another_system_are_left_alone(starts, monkeypatch):
   monkeypatch.setattr(sys, "platform", "darwin")
   memory.use_huge_pages()
   assert not starts
+
+
+@pytest.mark.parametrize("allowed, refused", [(memory.resource.RLIM_INFINITY, False), (4_000_000 << 10, False),
+                                              (2_000_000 << 10, True)])
+def test_too_few_addresses_are_told_before_anything_hangs(monkeypatch, allowed, refused):
+  monkeypatch.setattr(memory.resource, "getrlimit", lambda which: (allowed, allowed))
+  if refused:
+    with pytest.raises(UserError, match=r"^the process may use 2000000 KiB of addresses \(ulimit -v\).*unlimited"):
+      data.load(config.load("dmg_digits").data, 0)
+  else:
+    memory.check_addresses()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dgjax import parallel, peers
+from dgjax import peers
 from dgjax.peers import Peers
 
 
@@ -101,9 +101,11 @@ def test_a_library_s_error_is_traced_to_the_process_that_caused_it(ended, others
     ("E1 The following tasks are unhealthy (stopped sending heartbeats):\n3\n", "process 3 of 1 has stopped answering"),
     ("F1126 client.h:80] Terminating process because the JAX distributed service detected fatal errors.", "process 0"),
     ("noise\nterminate called after throwing 'x'\n", "a library ended the process: terminate called after"),
+    ("E1127 01:34:27.24    1221 manager.cc:148] Failed to satisfy suballocation request for 797",
+     "a library ended the process: Failed to satisfy suballocation"),
     ("", "it does not say why")])
 def test_a_library_s_last_words_become_one_line(text, line):
-  assert line in parallel.explain(text)
+  assert line in peers.explain(text)
 
 
 PROGRAM = """

@@ -51,7 +51,7 @@ elif point == "evaluation":
     stop()
     return original(self, *args)
   Group.evaluate = evaluate
-main.console()
+main.run()
 """
 
 

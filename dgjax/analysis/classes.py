@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from dgjax import runs
+from dgjax import console, runs
 from dgjax.analysis import command
 from dgjax.analysis.summary import table
 from dgjax.config import flatten
@@ -49,7 +49,6 @@ def class_accuracies(run: Run, mode: str = "") -> dict[str, float]:
     return dict(zip(run.classes, (found[mode] / found[""]).tolist(), strict=True))
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints the table of one run; see the top of this file."""
   parser = command.parser("classes", __doc__)
@@ -69,4 +68,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

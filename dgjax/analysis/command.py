@@ -1,9 +1,6 @@
 """What the commands of this package share: mistakes are one line, and help is the module's own text."""
 
 import argparse
-import functools
-import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from dgjax.errors import UserError
@@ -21,16 +18,3 @@ def parser(name: str, description: str | None) -> Parser:
   """The parser of `python -m dgjax.analysis.NAME`, with the module's docstring as its help."""
   return Parser(prog=f"python -m dgjax.analysis.{name}", description=description, allow_abbrev=False,
                 formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def one_line(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], int]:
-  """Makes a command of a function of its arguments: it returns 0, or 1 after one line on stderr for a UserError."""
-  @functools.wraps(main)
-  def command(argv: Sequence[str]) -> int:
-    try:
-      main(argv)
-    except UserError as error:
-      print(f"error: {error}", file=sys.stderr)
-      return 1
-    return 0
-  return command

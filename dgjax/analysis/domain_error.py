@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dgjax import runs
+from dgjax import console, runs
 from dgjax.algorithms.wemnet import WEMNet
 from dgjax.analysis import command
 from dgjax.analysis.recorded import read_runs
@@ -59,7 +59,6 @@ def domain_errors(run: Run, batch_size: int = 256) -> dict[str, dict[str, float]
   return result
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints the errors of a folder's runs; see the top of this file."""
   parser = command.parser("domain_error", __doc__)
@@ -75,4 +74,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

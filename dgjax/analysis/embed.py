@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from dgjax import runs
+from dgjax import console, runs
 from dgjax.algorithms.crossgrad import CrossGrad
 from dgjax.analysis import coefficients, command
 from dgjax.analysis.moved import move
@@ -213,7 +213,6 @@ def draw(run: Run, images: Sample, parts: Sequence[str] = ("embedding",), by: Se
   return points_in_plane(panels, marks, (*run.sources, run.target, *run.classes, "right", "wrong"))
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Draws the figure of one run; see the top of this file."""
   parser = command.parser("embed", __doc__)
@@ -239,4 +238,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

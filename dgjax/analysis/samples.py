@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from dgjax import runs
+from dgjax import console, runs
 from dgjax.algorithms.crossgrad import InputGradient
 from dgjax.algorithms.jigsaw import ORDERS, Jigsaw
 from dgjax.analysis import command
@@ -120,7 +120,6 @@ def image_rows(rows: Mapping[str, Any], columns: Sequence[str] = ()) -> Figure:
   return figure
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Draws the figure of one run; see the top of this file."""
   parser = command.parser("samples", __doc__)
@@ -135,4 +134,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

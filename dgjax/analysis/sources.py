@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from dgjax import console
 from dgjax.analysis import command
 from dgjax.analysis.recorded import Finished, read_runs
 from dgjax.analysis.style import COLOURS, save
@@ -78,7 +79,6 @@ def domain_bars(series: Mapping[str, Mapping[str, float]]) -> Figure:
   return figure
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints and draws the numbers; see the top of this file."""
   parser = command.parser("sources", __doc__)
@@ -99,4 +99,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dgjax import console
 from dgjax.analysis import command
 from dgjax.analysis.recorded import Finished, read_runs
 from dgjax.analysis.summary import table
@@ -60,7 +61,6 @@ def means(runs: Sequence[Scores]) -> Scores:
   return {name: float(np.mean([run[name] for run in runs if name in run])) for name in there}
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints the numbers; see the top of this file."""
   parser = command.parser("sweep", __doc__)
@@ -81,4 +81,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

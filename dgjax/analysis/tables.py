@@ -14,12 +14,13 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from dgjax import console
 from dgjax.analysis import command
 from dgjax.analysis.recorded import Finished, Unfinished, read_runs, reported
 from dgjax.analysis.rendering import FORMATS, commands, render
 from dgjax.analysis.results import Results
 from dgjax.analysis.tabulating import build
-from dgjax.errors import UserError, nearest
+from dgjax.errors import UserError, nearest, printable
 from dgjax.evaluation.selection import OFFLINE
 from dgjax.reference import Table, find_table
 
@@ -114,10 +115,9 @@ def show(folders: Sequence[pathlib.Path], options: argparse.Namespace, order: Se
         lines = [f"% {line}" for line in lines]
       print("\n".join(lines))
   for run in unfinished:
-    print(f"note: {run.folder} {run.reason}", file=sys.stderr)
+    print(printable(f"note: {run.folder} {run.reason}"), file=sys.stderr)
 
 
-@command.one_line
 def main(argv: Sequence[str]) -> None:
   """Prints the tables of folders of runs; see the top of this file."""
   parser = command.parser("tables", __doc__)
@@ -128,4 +128,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(console.run(main))

@@ -2,15 +2,13 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import dgjax
+from dgjax import console
 from dgjax.analysis.command import Parser
-from dgjax.errors import UserError, nearest, printable
-
-VERBOSE = "--verbosity=1"
+from dgjax.errors import UserError, nearest
 
 # word -> what it does; the module of that name has `main(arguments) -> exit status`
 COMMANDS = {
@@ -54,27 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit status: 0 done, 1 an error, told in one line, with a traceback under --verbosity=1. `train` ends the
     process with a status, as `dgjax.main` documents: 75 is stopped after saving.
   """
-  word, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
-  verbose = word != "train" and VERBOSE in rest
-  if verbose:
-    rest.remove(VERBOSE)
-  try:
-    return _run(word, rest)
-  except KeyboardInterrupt:
-    return 130
-  except BrokenPipeError:  # who reads the output has seen enough: `dgjax list | head`
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-  except Exception as error:
-    if verbose:
-      raise
-    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error} ({VERBOSE} shows where)"
-    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
-    return 1
+  given = sys.argv[1:] if argv is None else argv
+  if [*given[:1]] == ["train"]:  # which takes absl's flags, and has the same frame by itself
+    return _run(given)
+  return console.run(_run, argv)
 
 
-def _run(word: str, rest: Sequence[str]) -> int:
-  """Runs one word; returns the exit status."""
+def _run(argv: Sequence[str]) -> int:
+  """Runs one word with its arguments; returns the exit status."""
+  word, *rest = argv or ["--help"]
   if word in ("--help", "-h", "help"):
     print(usage())
     return 0
@@ -83,6 +69,4 @@ def _run(word: str, rest: Sequence[str]) -> int:
     return 0
   if word not in COMMANDS:
     raise UserError(f"no command {word!r}{nearest(word, COMMANDS)}")
-  status = importlib.import_module(f"dgjax.commands.{word}").main(rest)
-  sys.stdout.flush()
-  return status
+  return importlib.import_module(f"dgjax.commands.{word}").main(rest)

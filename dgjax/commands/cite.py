@@ -1,9 +1,9 @@
 """`dgjax cite`: what a run is to cite, as BibTeX."""
 
-import argparse
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from dgjax import commands
 from dgjax.errors import UserError
 
 EPILOG = """The output is a BibTeX file: the run's method with what its settings add, its data set, its network
@@ -12,7 +12,7 @@ and dgjax. A line that begins with % says what the entries after it are for, or 
 
 def main(argv: Sequence[str]) -> int:
   """Prints the entries of one or several runs, each entry once."""
-  parser = argparse.ArgumentParser(prog="dgjax cite", description=__doc__, epilog=EPILOG)
+  parser = commands.parser("cite", __doc__, EPILOG)
   parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run, or of several")
   options = parser.parse_args(argv)
 

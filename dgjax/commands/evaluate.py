@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgjax import commands
+from dgjax.errors import printable
 from dgjax.files import replacing, write_atomically
 
 EPILOG = """--config.data.KEY=VALUE (or --data.KEY=VALUE) says what data, as in training: --config.data.dir=DIR for the
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     for domain in domains:
       scores[domain] = scoring.score(run, dataset, domain, writer.writerow)
       if note := scoring.doubt(run, dataset, domain):
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
   show(run.classes, scores)
   results = {"run": str(run.folder), "rule": run.rule, "step": run.step, "dataset": dataset.name,
              "classes": list(run.classes), "domains": scores}

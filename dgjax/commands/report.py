@@ -1,9 +1,9 @@
 """`dgjax report`: finished runs as one HTML page that needs no network."""
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 
+from dgjax import commands
 from dgjax.errors import UserError
 
 EPILOG = """The page has, for each data set, the table beside the closest published one, curves with bands over seeds,
@@ -14,9 +14,7 @@ for every cell its commands, config and versions."""
 def main(argv: Sequence[str]) -> int:
   """Writes the page."""
   from dgjax.analysis import tables
-  from dgjax.analysis.command import Parser
-  parser = Parser(prog="dgjax report", description=__doc__, epilog=EPILOG, allow_abbrev=False,
-                  formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = commands.parser("report", __doc__, EPILOG)
   parser.add_argument("runs", nargs="+", type=pathlib.Path, help="folders with run folders, at any depth")
   parser.add_argument("--out", required=True, type=pathlib.Path, help="the HTML file to write")
   tables.add_choices(parser)

@@ -33,7 +33,7 @@ from dgjax import config, config_files
 from dgjax.analysis import tables
 from dgjax.analysis.command import Parser
 from dgjax.analysis.recorded import FILE, file_name
-from dgjax.errors import UserError
+from dgjax.errors import UserError, printable
 from dgjax.jobs import OUTPUT, Job, Queue, shares
 from dgjax.preemption import PREEMPTED
 
@@ -119,7 +119,7 @@ def train(options: argparse.Namespace, rest: Sequence[str]) -> int:
   if any(options.workdir.rglob("results.json")):
     tables.show([options.workdir], options, [file_name(name) for name in options.places])
   for job in failed:
-    print(f"error: {job.name} failed: see {job.folder / OUTPUT}", file=sys.stderr)
+    print(printable(f"error: {job.name} failed: see {job.folder / OUTPUT}"), file=sys.stderr)
   return int(bool(failed))
 
 
@@ -140,17 +140,13 @@ def main(argv: Sequence[str], prog: str = "dgjax table") -> int:
   parser.add_argument("--print", action="store_true", help="print the commands and stop")
   tables.add_arguments(parser)
   cut = argv.index("--") if "--" in argv else len(argv)
-  try:
-    options, rest = parser.parse_args(argv[:cut]), argv[cut + 1:]
-    if options.workdir:
-      return train(options, rest)
-    if options.seeds != 1 or options.jobs != 1 or options.print or rest:
-      raise UserError("--workdir is missing: it says where to train; without it, folders of runs are printed")
-    folders = [pathlib.Path(place).expanduser() for place in options.places]
-    if absent := [folder for folder in folders if not folder.is_dir()]:
-      raise UserError(f"no folder {absent[0]}: --workdir=DIR trains configs, without it folders of runs are printed")
-    tables.show(folders, options)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
+  options, rest = parser.parse_args(argv[:cut]), argv[cut + 1:]
+  if options.workdir:
+    return train(options, rest)
+  if options.seeds != 1 or options.jobs != 1 or options.print or rest:
+    raise UserError("--workdir is missing: it says where to train; without it, folders of runs are printed")
+  folders = [pathlib.Path(place).expanduser() for place in options.places]
+  if absent := [folder for folder in folders if not folder.is_dir()]:
+    raise UserError(f"no folder {absent[0]}: --workdir=DIR trains configs, without it folders of runs are printed")
+  tables.show(folders, options)
   return 0

@@ -24,6 +24,9 @@ def build(
     raise UserError(f"val_fraction and test_fraction must be at least 0 and together below 1, got {val_fraction} and "
                     f"{test_fraction}")
 
+  if seed < 0:
+    raise UserError(f"seed must be at least 0, got {seed}")
+
   indices, hashes = {}, {}
   for number, domain in enumerate(domain_names):
     members = np.flatnonzero(domains == number).astype(np.int32)

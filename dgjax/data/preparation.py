@@ -34,7 +34,8 @@ from dgjax.data.builders.base import SKIP_HINT, Example, Layout
 from dgjax.data.dataset import SPLITS, Dataset, Source
 from dgjax.data.decoding import unreadable as _unreadable
 from dgjax.data.threads import thread_count
-from dgjax.errors import UserError
+from dgjax.errors import UserError, printable
+from dgjax.memory import check_addresses
 
 log = logging.getLogger("dgjax")
 
@@ -42,6 +43,7 @@ FORMAT = "2"  # of what is below; another one is prepared beside it
 LEFT_OUT, CONTENTS, DAMAGED = "left_out.json", "sha256.npy", "damaged"  # beside the records
 SEEN, INCOMPLETE = "seen.json", "incomplete-"  # beside the folder of the records
 DIGITS = 16  # of a digest, as the name of a folder
+LONGEST = 100  # of a domain in the name of a folder, beside which a key must find room
 CONTENT = re.compile(f"[0-9a-f]{{{DIGITS}}}")
 
 
@@ -283,12 +285,12 @@ def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bo
 
 
 def _progress(label: str, layout: Layout, examples: Sequence[Example]) -> Any:
-  return tqdm(total=len(examples), desc=label, unit=f" {layout.noun}s", leave=False, disable=None)
+  return tqdm(total=len(examples), desc=printable(label), unit=f" {layout.noun}s", leave=False, disable=None)
 
 
 def _prepare(layout: Layout, store: str, examples: Sequence[Example]) -> Prepared:
   """Returns the prepared records of one store, preparing them if nobody has."""
-  folder = cache_dir(layout.config) / layout.name / f"{_slug(store)}-{_key(layout, store, examples)}"
+  folder = cache_dir(layout.config) / layout.name / f"{_slug(store)[:LONGEST]}-{_key(layout, store, examples)}"
   with cache_errors(folder):
     if found := _find(folder, layout, examples, compare=True):
       return found
@@ -410,8 +412,10 @@ def prepare(layout: Layout, seed: int) -> Dataset:
     The data set.
 
   Raises:
-    UserError: a file that cannot be used (under on_error="raise"), a full disk, a cache that cannot be written.
+    UserError: a file that cannot be used (under on_error="raise"), a full disk, a cache that cannot be written, too few
+      addresses for the reader's threads.
   """
+  check_addresses()
   if seed < 0:
     raise UserError(f"config.seed must be at least 0, got {seed}")
   if layout.config.split_seed >= 0:

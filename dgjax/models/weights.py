@@ -206,7 +206,8 @@ def load(path: str, variables: Mapping[str, Any], fresh_head: str | None = None,
     Variables of the same structure and types.
 
   Raises:
-    UserError: the file cannot be read, or lacks a tensor, or has one too many or of another shape.
+    UserError: the file cannot be read, or lacks a tensor, or has one too many, of another shape, or with numbers that
+      are not finite.
   """
   known = names(variables)
   flat = traverse_util.flatten_dict(dict(variables), keep_empty_nodes=True)
@@ -233,6 +234,10 @@ def load(path: str, variables: Mapping[str, Any], fresh_head: str | None = None,
     faults.append("misshapen " + _listed([f"{name} {tensors[name].shape} not {wanted[name]}" for name in misshapen]))
   if whole := [name for name in shared if not jnp.issubdtype(tensors[name].dtype, jnp.floating)]:
     faults.append("not floating-point " + _listed([f"{name} ({tensors[name].dtype})" for name in whole]))
+  with np.errstate(over="ignore"):
+    infinite = [name for name in shared if not np.isfinite(tensors[name].astype(np.float32)).all()]
+  if infinite:
+    faults.append(f"not finite as float32 {_listed(infinite)}")
   if faults:
     raise UserError(f"{path}: not the weights of this network: {'; '.join(faults)}")
   for name in shared:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import run_of
 
+from dgjax import console
 from dgjax.analysis import embed, moved, samples
 from dgjax.errors import UserError
 from dgjax.models import dynamic, small
@@ -122,6 +123,6 @@ def test_samples_are_one_of_each_class_as_pixels(crossgrad):
 
 def test_mistakes_are_one_line(tmp_path, capsys):
   for module in (embed, samples):
-    assert module.main([str(tmp_path)]) == 1
+    assert console.run(module.main, [str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert not out and err.startswith("error: ") and err.count("\n") == 1

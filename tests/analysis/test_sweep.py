@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from dgjax import console
 from dgjax.analysis import sweep
 
 # weight -> for each seed: source validation, target, sources' test, IoU
@@ -34,7 +35,7 @@ def folder(tmp_path):
 
 
 def test_validation_chooses_and_the_target_does_not(folder, capsys):
-  assert sweep.main([str(folder), "algorithm.overlap_weight"]) == 0
+  assert console.run(sweep.main, [str(folder), "algorithm.overlap_weight"]) == 0
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].split() == ["algorithm.overlap_weight", "runs", "source", "val", "target", "sources'", "test", "IoU"]
   assert [line.split() for line in lines[1:4]] == [
@@ -45,11 +46,11 @@ def test_validation_chooses_and_the_target_does_not(folder, capsys):
 
 def test_several_settings_and_methods_without_masks(tmp_path, capsys):
   write(tmp_path, 0.5, 0, MEASURED[0.0][0], masks=False)
-  assert sweep.main([str(tmp_path), "algorithm.overlap_weight,seed"]) == 0
+  assert console.run(sweep.main, [str(tmp_path), "algorithm.overlap_weight,seed"]) == 0
   out = capsys.readouterr().out
   assert "IoU" not in out and out.endswith("--config.algorithm.overlap_weight=0.5 --config.seed=0\n")
 
 
 def test_a_setting_that_the_runs_lack_is_named(folder, capsys):
-  assert sweep.main([str(folder), "algorithm.overlap"]) == 1
+  assert console.run(sweep.main, [str(folder), "algorithm.overlap"]) == 1
   assert "no setting algorithm.overlap (did you mean 'algorithm.overlap_weight'?)" in capsys.readouterr().err

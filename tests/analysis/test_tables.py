@@ -7,7 +7,7 @@ import statistics
 import pytest
 from run_folders import PACS, evaluations, write
 
-from dgjax import reference
+from dgjax import console, reference
 from dgjax.analysis import recorded, rendering, sources, tables, tabulating
 from dgjax.errors import UserError
 
@@ -32,7 +32,7 @@ def build(folder, **options):
 
 
 def printed(capsys, *arguments):
-  status = tables.main([str(argument) for argument in arguments])
+  status = console.run(tables.main, [str(argument) for argument in arguments])
   out, err = capsys.readouterr()
   return status, out, err
 
@@ -273,14 +273,14 @@ def test_accuracy_on_a_source_is_the_mean_over_the_runs_that_trained_on_it(tmp_p
   write(tmp_path / "oracle" / "c", "aggregate", "a", domains=("a", "c"), source_test=True)
   runs, _ = recorded.read_runs(tmp_path / "joint")
   assert sources.source_accuracies(runs) == {"a": 0.5, "b": 0.5, "c": 0.5}
-  assert sources.main([f"oracle={tmp_path / 'oracle'}", f"joint={tmp_path / 'joint'}",
+  assert console.run(sources.main, [f"oracle={tmp_path / 'oracle'}", f"joint={tmp_path / 'joint'}",
                        f"--out={tmp_path / 'bars.png'}"]) == 0
   out = capsys.readouterr().out.splitlines()
   assert out[:2] == ["trained as     c", "oracle      50.0"] and (tmp_path / "bars.pdf").exists()
   write(tmp_path / "untested", "aggregate", "a", domains=("a", "c"))
   for arguments, message in (([f"oracle={tmp_path / 'untested'}"], "has no accuracy on c"),
                              ([str(tmp_path)], "give a name and a folder")):
-    assert sources.main(arguments) == 1
+    assert console.run(sources.main, arguments) == 1
     assert message in capsys.readouterr().err
 
 

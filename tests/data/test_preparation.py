@@ -87,6 +87,11 @@ def test_tfds_is_not_imported_by_other_data_sets():
   subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_a_domain_s_name_may_be_as_long_as_names_can_be(load, draw, tmp_path):
+  dataset = load(dir=str(draw(tmp_path / "long", domains=("x" * 255, "y"))))
+  assert dataset.domains == ("x" * 255, "y") and dataset.open("x" * 255, "train")[0]["label"] == 0
+
+
 @pytest.mark.parametrize("change", ["add", "remove", "edit", "touch"])
 def test_a_changed_folder_is_prepared_anew(load, root, reads, change):
   before = load(val_fraction=0.0, test_fraction=0.0)

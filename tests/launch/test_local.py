@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from dgjax import config, plan
+from dgjax.experiment import Experiment
+from dgjax.preemption import Preempted
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 LAUNCHER = REPOSITORY / "launch" / "local.py"
@@ -163,9 +166,9 @@ def assert_close(ours, theirs):
     assert line == pytest.approx(theirs[step], abs=1e-4), f"step {step}"
 
 
-def test_two_processes_are_one(tmp_path, monkeypatch):
+def test_two_processes_are_one(tmp_path, monkeypatch, caplog):
   monkeypatch.chdir(REPOSITORY)
-  both, alone = tmp_path / "both", tmp_path / "alone"
+  both, alone, moved = (tmp_path / name for name in ("both", "alone", "moved"))
 
   # One of two is killed after a checkpoint: the other does not wait for it for ever.
   process = start(both)
@@ -175,6 +178,7 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
   output, _ = process.communicate(timeout=300)
   assert process.returncode == 137, output
   assert not psutil.pid_exists(workers[0].pid) and not (both / "results.json").exists()
+  shutil.copytree(both, moved)
 
   process = start(both)
   output, _ = process.communicate(timeout=300)
@@ -198,6 +202,15 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
   # One process writes.
   assert len(list(both.glob("events.*"))) == 2 and (both / "figures").is_dir()
   assert not list(both.rglob("*.partial"))
+
+  def stop(*_):
+    raise Preempted
+
+  # One process may go on with what two began, and says that the numbers will differ.
+  monkeypatch.setattr(Experiment, "evaluates", stop)  # at the top of the loop: nothing is trained
+  with pytest.raises(Preempted), caplog.at_level("WARNING", "dgjax"):
+    one_process(moved)
+  assert "processes: 2 -> 1" in caplog.text
 
 
 def test_pmap_and_a_signal(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from dgjax import jobs
+from dgjax import console, jobs
 from dgjax.commands import table
 from dgjax.errors import UserError
 
@@ -171,7 +171,7 @@ def test_a_table_of_real_runs_goes_on(tmp_path, capsys):
   assert "--config.seed=1" in first.stdout and "[1/1] digits-aggregate: seed=1 done" in first.stderr
   again = command(*arguments)
   assert again.stdout == first.stdout and "seed=1 done" not in again.stderr
-  assert table.main([str(tmp_path), "--format=markdown", "--commands"]) == 0
+  assert console.run(table.main, [str(tmp_path), "--format=markdown", "--commands"]) == 0
   assert capsys.readouterr().out == first.stdout
 
 
@@ -186,7 +186,7 @@ def test_rows_are_told_apart_and_come_in_the_order_given(arguments, rest, group_
   monkeypatch.setattr(table.tables, "show", lambda folders, options, order: shown.append((options.group_by, order)))
   named = [argument if argument.startswith("--") else str(ROOT / "configs" / argument) for argument in arguments]
   (tmp_path / "results.json").touch()
-  assert table.main([*named, f"--workdir={tmp_path}", "--", *rest]) == 0
+  assert console.run(table.main, [*named, f"--workdir={tmp_path}", "--", *rest]) == 0
   assert shown == [(group_by, [name.replace(".py", "") for name in arguments if not name.startswith("--")])]
 
 
@@ -199,9 +199,9 @@ def test_printing_and_mistakes(tmp_path, capsys):
   for arguments, text in ((["configs/dmg_digits.py", "--seeds=0"], "--seeds must be at least 1"),
                           (["configs/dmg_digits.py", "--format=word"], "no format 'word'"),
                           (["configs/dmg_digits.py", "--seed=2"], "--seed")):
-    assert table.main([*arguments, f"--workdir={tmp_path}"]) == 1
+    assert console.run(table.main, [*arguments, f"--workdir={tmp_path}"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ") and text in told and told.count("\n") == 1
   for arguments, text in ((["configs/dmg_digits.py", "--print"], "--workdir is missing"),
                           (["configs/dmg_digits.py"], "no folder configs/dmg_digits.py: --workdir=DIR trains configs")):
-    assert table.main(arguments) == 1 and text in capsys.readouterr().err
+    assert console.run(table.main, arguments) == 1 and text in capsys.readouterr().err

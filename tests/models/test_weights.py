@@ -110,12 +110,13 @@ def test_a_network_without_statistics_keeps_its_structure(tmp_path):
 def test_faults_are_named(tiny):
   variables, path = tiny
   edited(path, conv2__conv__weight=None, extra__weight=np.ones(3, np.float32), fc__bias=np.ones(4, np.float32),
-         conv1__bn__bias=np.ones(4, np.int8))
+         conv1__bn__bias=np.ones(4, np.int8), fc__weight=np.full((5, 8), 1e39))
   with pytest.raises(UserError) as error:
     weights.load(path, variables)
   assert str(error.value) == (
       f"{path}: not the weights of this network: missing conv2.conv.weight; surplus extra.weight; "
-      "misshapen fc.bias (4,) not (5,); not floating-point conv1.bn.bias (int8)")
+      "misshapen fc.bias (4,) not (5,); not floating-point conv1.bn.bias (int8); "
+      "not finite as float32 fc.weight")
   with pytest.raises(UserError, match=r"missing .* and 9 more; surplus"):
     weights.load(edited(path, **{name: None for name in safetensors.numpy.load_file(path)},
                         other=np.ones(1, np.float32)), variables)

@@ -14,6 +14,11 @@ A config says what a run is; a data set is found by its name in the config, or h
   >>> dgjax.load("runs/example").predict(images[:5]).shape
   (5, 4)
 
+A config may stand for several runs, such as `seeds` of 5 or a `target` of "all"; finished runs are not trained again.
+
+  >>> dgjax.train_all(config, dataset=dataset, workdir="runs/example") == [results]
+  True
+
 What `load` opens is a `Run`: the experiment and the state that was selected, for predictions and for a closer look.
 
   >>> run = dgjax.load("runs/example", rule="last")
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
   from dgjax.algorithms import Algorithm as Algorithm
   from dgjax.algorithms import TrainState as TrainState
   from dgjax.api import train as train
+  from dgjax.api import train_all as train_all
   from dgjax.config import load as load_config  # noqa: F401
   from dgjax.data import DATASETS as DATASETS
   from dgjax.data import Dataset as Dataset
@@ -78,7 +84,8 @@ __version__ = "0.2.0"
 # Name -> the module it is in, and its name there. They load when they are used: jax takes seconds to import.
 _PUBLIC = {
     "ALGORITHMS": ("algorithms", "ALGORITHMS"), "Algorithm": ("algorithms", "Algorithm"),
-    "TrainState": ("algorithms", "TrainState"), "train": ("api", "train"), "load_config": ("config", "load"),
+    "TrainState": ("algorithms", "TrainState"), "train": ("api", "train"), "train_all": ("api", "train_all"),
+    "load_config": ("config", "load"),
     "DATASETS": ("data", "DATASETS"), "Dataset": ("data", "Dataset"), "UserError": ("errors", "UserError"),
     "Experiment": ("experiment", "Experiment"), "NETWORKS": ("models", "NETWORKS"),
     "Network": ("models.network", "Network"), "Run": ("runs", "Run"), "load": ("runs", "load")}

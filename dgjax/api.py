@@ -1,4 +1,4 @@
-"""Training from Python; `dgjax.train` is this module's."""
+"""Training from Python: `dgjax.train` and `dgjax.train_all`."""
 
 import pathlib
 from typing import Any
@@ -27,10 +27,39 @@ def train(config: ConfigDict, *, dataset: Dataset | None = None, workdir: pathli
 
   The docstring of `dgjax` has an example.
   """
-  name = dataset.name if dataset else config.data.name
-  folder = pathlib.Path(workdir or pathlib.Path("runs") / f"{config.algorithm.name.rpartition(':')[2]}_{name}")
-  found = plan.transfers(config, dataset)
-  if len(found) != 1 or found[0].folder:
-    raise UserError(f"config.target is {config.target!r}: name one domain, such as {found[0].target!r}, and call train "
-                    "for each")
+  folder = _folder(config, dataset, workdir)
+  runs = sum(map(len, plan.plan(config, folder, dataset)))
+  if runs != 1:
+    raise UserError(f"the config stands for {runs} runs (target {config.target!r}, seeds {config.seeds}, sweep "
+                    f"{config.sweep!r}): train_all trains them all; or set target to one domain, seeds to 1 and no "
+                    "sweep")
   return plan.train(config, folder, dataset)[0]
+
+
+def train_all(config: ConfigDict, *, dataset: Dataset | None = None,
+              workdir: pathlib.Path | str = "") -> list[dict[str, Any]]:
+  """Trains all runs that a config stands for: each target of "all", each seed, each value of a sweep.
+
+  Runs of one shape train together in one program. Finished runs are not trained again, and the others go on from their
+  checkpoints.
+
+  Args:
+    config: as `dgjax.load_config` returns it.
+    dataset: the data set; default: the one that the config names.
+    workdir: of the runs' folders, TARGET/KEY=VALUE/seed=K with each part only where there are several; of a single run
+      its folder. Default: `runs/METHOD_DATASET`.
+
+  Returns:
+    The contents of each run's `results.json`, by target, then by the sweep's values, then by seed.
+
+  Raises:
+    UserError: a setting or the data are wrong; or runs failed, after all others are done.
+    dgjax.preemption.Preempted: a signal asked it to stop; everything is saved.
+  """
+  return plan.train(config, _folder(config, dataset, workdir), dataset)
+
+
+def _folder(config: ConfigDict, dataset: Dataset | None, workdir: pathlib.Path | str) -> pathlib.Path:
+  """The folder that is asked for, or the default."""
+  name = dataset.name if dataset else config.data.name
+  return pathlib.Path(workdir or pathlib.Path("runs") / f"{config.algorithm.name.rpartition(':')[2]}_{name}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dgjax
-from dgjax import config, data, registry, runs
+from dgjax import config, data, plan, registry, runs
 from dgjax.errors import UserError
 
 IRM = '''
@@ -77,10 +77,21 @@ def test_the_import_is_cheap():
   assert not loaded & {"numpy", "jax", "absl", "ml_collections"} and "dgjax.errors" not in loaded
 
 
-def test_train_takes_one_run(tmp_path):
-  several = dgjax.load_config("dmg_digits", {"steps": 2})
-  with pytest.raises(UserError, match="config.target is 'all': name one domain, such as 'domain0', and call train"):
-    dgjax.train(several, dataset=arrays()[1], workdir=tmp_path / "run")
+@pytest.mark.parametrize("several", [{"target": "all"}, {"seeds": 3}, {"sweep.algorithm.overlap_weight": "0,1,2"}])
+def test_train_takes_one_run(tmp_path, several):
+  settings = dgjax.load_config("dmg_digits", {"steps": 2, "target": "domain0"} | several)
+  with pytest.raises(UserError, match="the config stands for 3 runs .*: train_all trains them all; or set target"):
+    dgjax.train(settings, dataset=arrays()[1], workdir=tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_train_all_trains_every_target_and_seed(tmp_path, monkeypatch):
+  asked = []
+  monkeypatch.setattr(plan, "train_planned", lambda plans, *args, **options: asked.extend(plans) or {})
+  settings = dgjax.load_config("dmg_digits", {"steps": 2, "seeds": 2})
+  dgjax.train_all(settings, dataset=arrays()[1], workdir=tmp_path)
+  folders = [planned.folder.relative_to(tmp_path).as_posix() for runs in asked for planned in runs]
+  assert folders == [f"domain{domain}/seed={seed}" for domain in range(3) for seed in range(2)]
 
 
 @pytest.fixture

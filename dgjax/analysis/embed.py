@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from dgjax import console, runs
 from dgjax.algorithms.crossgrad import CrossGrad
@@ -178,7 +179,8 @@ def plane(points: np.ndarray, how: str = "tsne", seed: int = 0, perplexity: floa
   if min(points.shape) > COMPONENTS:
     points = PCA(COMPONENTS, random_state=seed).fit_transform(points)
   few = max(1.0, (len(points) - 1) / 3)
-  return TSNE(perplexity=min(perplexity, few), init="pca", random_state=seed).fit_transform(points)
+  with threadpool_limits(1):  # its threads wait for each other by spinning, which takes minutes on a busy machine
+    return TSNE(perplexity=min(perplexity, few), init="pca", random_state=seed).fit_transform(points)
 
 
 def draw(run: Run, images: Sample, parts: Sequence[str] = ("embedding",), by: Sequence[str] = BY[:2],

@@ -1,11 +1,15 @@
 """Every method's settings as its paper or its released code has them, and what a search draws them from."""
 
+import dataclasses
+
 import pytest
+from helpers import make
 
 from dgjax import algorithms
 from dgjax.algorithms import ALGORITHMS
 from dgjax.config import flatten
 from dgjax.distributions import Choice, LogUniform, Uniform
+from dgjax.errors import UserError
 
 
 def ramp(slope, length, delay=0.0, name="ramp"):
@@ -89,3 +93,24 @@ def test_settings_of_every_method(name):
   assert flatten(algorithms.defaults(name)) == {"name": name, **SETTINGS[name]}
   assert dict(algorithms.find(name).searched) == SEARCHED.get(name, {})
   assert set(SEARCHED.get(name, {})) <= set(algorithms.find(name).swept) <= set(SETTINGS[name])
+
+
+@pytest.mark.parametrize("name, key, allowed, refused", [
+    ("adda", "pretrain_share", (0.01, 0.99), (0.0, 1.0)), ("m3sda", "orders", (1,), (0,)),
+    ("mcd", "generator_steps", (0,), (-1,)), ("metareg", "inner_steps", (1,), (0,)),
+    ("metareg", "meta_share", (0.01, 0.99), (0.0, 1.0)), ("mstn", "momentum", (0.0, 0.99), (-0.01, 1.0)),
+    ("rcl", "begin", (0.0,), (-0.01,)), ("rcl", "margin", (0.0, float("inf")), (-0.01, float("nan"))),
+    ("rsc", "share", (0.0, 1.0), (-0.01, 1.01)), ("rsc", "share_epochs", (0.01,), (0.0,)),
+    ("rsc", "share_growth", (0.0,), (-0.01,))])
+def test_settings_within_their_bounds(name, key, allowed, refused):
+  for value in allowed:
+    assert getattr(make(name, **{key: value}), key) == value
+  for value in refused:
+    with pytest.raises(UserError, match=key):
+      make(name, **{key: value})
+
+
+def test_metareg_needs_two_domains():
+  assert dataclasses.replace(make("metareg"), domains=2).domains == 2
+  with pytest.raises(UserError, match="at least two source domains"):
+    dataclasses.replace(make("metareg"), domains=1)

@@ -84,7 +84,7 @@ def defaults(name: str) -> dict[str, Any]:
     dir: folder of the data set's files; "" for data sets that need none.
     cache_dir: folder of prepared data sets; "": $DGJAX_CACHE or ~/.cache/dgjax.
     image_size: height and width of the network's input in pixels.
-    augment: augmentation of training images, one of `augment.AUGMENTATIONS`.
+    augment: augmentation of training images: "none", "paper", "domainnet", "shorter", "office" or "visda".
     mixing: how batches draw from the source domains: "pooled", in proportion to their size, or "balanced", equally.
     val_fraction: share of each domain that is held out for validation, in [0, 1), where splits are drawn.
     test_fraction: share of each domain that is held out for testing, in [0, 1), where splits are drawn.

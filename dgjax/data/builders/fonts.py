@@ -101,10 +101,10 @@ class Fonts(Grouped):
   `dir` is a folder of TTF and OTF files, searched with all its sub-folders; "" means matplotlib's. Fonts
   that lack a character, draw all characters alike or copy another font exactly are left out.
 
-  Settings: `characters`: the classes; `per_character`: images of each character in each font; `rotation`: in degrees,
-  see `draw`; `noise`: a share of white, see `draw`; `font_split`: "drawn" from the seed, 65 % of the fonts for
-  training, 25 % for testing, 10 % for validation, as in the paper; or "order", by file name, with the shares of the
-  released code.
+  Settings: `characters`: the classes; `per_character`: number of images of each character in each font; `rotation`:
+    largest angle in degrees, in either direction; `noise`: standard deviation of the noise, as a share of white;
+    `font_split`: how fonts are split: "drawn" by the seed, 65 % of the fonts for training, 25 % for testing and 10 %
+    for validation, as in the paper; or "order", by file name, with the shares of the released code.
 
   Source: Shankar et al., "Generalizing Across Domains via Cross-Gradient Training", ICLR 2018 (CrossGrad,
   Section 4).

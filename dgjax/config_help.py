@@ -19,7 +19,7 @@ from dgjax.optimizers import Factors, Optimizer, Schedule
 WIDTH, COLUMN = 120, 48  # of the text, and where explanations begin
 COMMENTED = re.compile(r'^ {6}"(\w+)": [^{].*?,  # (.+)$', re.MULTILINE)
 LISTED = re.compile(r"^ {2}(\w+(?:, \w+)*): (.+(?:\n {4,}\S.*)*)", re.MULTILINE)  # "key: text" in a docstring's list
-QUOTED = re.compile(r"`(\w+)`: (.+?)(?=`\w+`: |\n\n|\Z)", re.DOTALL)  # "`key`: text"
+QUOTED = re.compile(r"`(\w+)`:\s(.+?)(?=`\w+`:\s|\n\n|\Z)", re.DOTALL)  # "`key`: text"
 
 
 def settings(chosen: ConfigDict) -> str:

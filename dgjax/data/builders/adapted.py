@@ -19,7 +19,7 @@ class Adapted(Folder):
   """A data set of fixed domains in class folders, all of whose images are trained on and, as a target's, scored on.
 
   Settings: `val_fraction` of every class is for validation; `held_out`: whether the validation images are kept out of
-    training. The papers train on all images; validation accuracy is then measured on images that were trained on.
+  training. The papers train on all images; validation accuracy is then measured on images that were trained on.
 
   Attributes:
     class_count: how many there must be.

@@ -39,7 +39,7 @@ class Coloured(mnist.Parts):
   Training uses the train part; validation and test share the test part, as in the paper.
 
   Settings: `enlarge`: how images of 28 pixels are enlarged: "resize" to `image_size` (bilinear), or "pad" to 32 by two
-    black pixels on each side; `input_range`: range of the network's input: "unit", [0, 1], or "symmetric", [-1, 1].
+  black pixels on each side; `input_range`: range of the network's input: "unit", [0, 1], or "symmetric", [-1, 1].
 
   Attributes:
     parts: domain -> those of "train" and "test" that it has.

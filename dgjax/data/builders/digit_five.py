@@ -38,11 +38,11 @@ class DigitFive(base.RootedLayout):
   "optdigits" is scikit-learn's handwritten digits in MNIST's form. The log says what each domain is.
 
   Settings: `domains`: domains to have, comma-separated; "": every domain whose published files are found and, if any of
-    the five is missing, those that can be made, and optdigits. `sampling`: "m3sda": at most 25,000 images to train on
-    (drawn by the seed for mnist and mnist_m, the first ones of the others) and the first 9,000 to test on, with USPS's
-    training images four times; or "all". `per_domain`: the most images of a domain to train on, and to test on, none of
-    them twice; 0: as `sampling` says. `photographs`: folder of photographs that mnist_m is made with; "": two that come
-    with scikit-learn. `rendered`: numbers of images of synthetic that are made to train on and to test on.
+  the five is missing, those that can be made, and optdigits. `sampling`: "m3sda": at most 25,000 images to train on
+  (drawn by the seed for mnist and mnist_m, the first ones of the others) and the first 9,000 to test on, with USPS's
+  training images four times; or "all". `per_domain`: the most images of a domain to train on, and to test on, none of
+  them twice; 0: as `sampling` says. `photographs`: folder of photographs that mnist_m is made with; "": two that come
+  with scikit-learn. `rendered`: numbers of images of synthetic that are made to train on and to test on.
 
   A share of `val_fraction` of the images to train on is drawn and held out for validation.
 

@@ -102,9 +102,9 @@ class Fonts(Grouped):
   that lack a character, draw all characters alike or copy another font exactly are left out.
 
   Settings: `characters`: the classes; `per_character`: number of images of each character in each font; `rotation`:
-    largest angle in degrees, in either direction; `noise`: standard deviation of the noise, as a share of white;
-    `font_split`: how fonts are split: "drawn" by the seed, 65 % of the fonts for training, 25 % for testing and 10 %
-    for validation, as in the paper; or "order", by file name, with the shares of the released code.
+  largest angle in degrees, in either direction; `noise`: standard deviation of the noise, as a share of white;
+  `font_split`: how fonts are split: "drawn" by the seed, 65 % of the fonts for training, 25 % for testing and 10 % for
+  validation, as in the paper; or "order", by file name, with the shares of the released code.
 
   Source: Shankar et al., "Generalizing Across Domains via Cross-Gradient Training", ICLR 2018 (CrossGrad,
   Section 4).

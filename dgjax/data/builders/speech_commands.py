@@ -40,11 +40,11 @@ class SpeechCommands(Grouped, base.RootedLayout):
   second, of which the archive has many, are filled up with zeros; empty and damaged ones are errors.
 
   Settings: `features`: features of a recording, "mfcc" or "logmel", float32 (98, 40, 1); `scaling`: "none": features
-    are used as they are; "standard": every coefficient has mean 0 and deviation 1 over all frames of the training
-    examples; `speakers`: number of speakers to train on; 0: all; with the same seed, fewer speakers are a subset of
-    more; `unknown`: number of examples of the class "unknown" for each command of a speaker, as far as its other words
-    go; `silence`: number of examples of the class "silence" for each command; `val_fraction`: share of the speakers for
-    validation, 20 % as in the paper; `test_fraction`: share of the speakers for testing, 20 % as in the paper.
+  are used as they are; "standard": every coefficient has mean 0 and deviation 1 over all frames of the training
+  examples; `speakers`: number of speakers to train on; 0: all; with the same seed, fewer speakers are a subset of more;
+  `unknown`: number of examples of the class "unknown" for each command of a speaker, as far as its other words go;
+  `silence`: number of examples of the class "silence" for each command; `val_fraction`: share of the speakers for
+  validation, 20 % as in the paper; `test_fraction`: share of the speakers for testing, 20 % as in the paper.
 
   Perturbations, such as CrossGrad's, are of the scaled features: a step of 1 is a deviation of each coefficient under
   "standard". Under "none" it is a unit of the MFCC, of which the first is about -144 and the others below 1.

@@ -24,7 +24,7 @@ class Tfds(base.RootedLayout):
   its data set, with "-" for "/".
 
   Settings: `domains`: data sets to use, a comma-separated list of NAME[/CONFIG][:VERSION]; without a version, the
-    newest that is prepared.
+  newest that is prepared.
 
   Splits are TFDS's "train", "validation" and "test". If one of the last two is missing, a share of `val_fraction` or
   `test_fraction` of each class of "train" takes its place. Other splits, such as "extra", are not used.

@@ -1,4 +1,4 @@
-"""Data sets of adaptation in class folders whose images are all trained on and, as a target's, all scored on."""
+"""Data sets of adaptation in class folders: all images are trained on and, for a target, scored on."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Adapted(Folder):
   training. The papers train on all images; validation accuracy is then measured on images that were trained on.
 
   Attributes:
-    class_count: how many there must be.
+    class_count: the number of classes that there must be.
     places: where each domain's class folders are, below the root.
   """
 

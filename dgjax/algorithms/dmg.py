@@ -26,9 +26,9 @@ class DMG(Algorithm):
 
   Attributes:
     masks: where the masks are, how they start, and how they act in training.
-    overlap_weight: lambda_O of Eq. 2.
+    overlap_weight: weight of the overlap of masks, lambda_O of Eq. 2.
     overlap_reduction: over pairs of domains; "mean" (released code, with which 0.1 was tuned) or "sum" (Eq. 2).
-    sparsity_weight: lambda_S of appendix 7.2, on the L1 norm of the mask probabilities.
+    sparsity_weight: weight of the L1 norm of the mask probabilities, lambda_S of appendix 7.2.
     domain_classifier: whether a classifier of source domains is trained as well, for the prediction "weighted". The
       footnote to section 3.2 does not say what it is. Here it is a linear layer on the input of the first masked stage,
       averaged over space. Its features are constants to it, so that nothing else learns from it.

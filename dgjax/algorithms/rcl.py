@@ -21,8 +21,8 @@ class RCL(Algorithm):
   Source: RCL, section 4.1, Eq. 2 and algorithm 1.
 
   Attributes:
-    contrastive_weight: alpha of algorithm 1.
-    margin: m of Eq. 2, in [0, inf]; the paper's 0.2 to 0.9, or inf, its best on MNIST-MP.
+    contrastive_weight: weight of the contrastive term, alpha of algorithm 1.
+    margin: margin m of Eq. 2, in [0, inf]. The paper has 0.2 to 0.9, and inf, its best on MNIST-MP.
     rescale: over what the range of the features is taken: "batch", "channel" or "feature".
     reduction: how absolute differences become a distance, "sum" or "mean".
     pooling: how the map is first pooled over its positions: "none" (each position and channel is a feature), "mean" or

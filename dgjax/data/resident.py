@@ -25,7 +25,7 @@ from dgjax.data.threads import thread_count
 
 SHARE = 1 / 4  # share of the free memory; the rest is for states, activations and, on a CPU, the decoder's copy
 CHUNK = 64  # examples decoded between two pauses
-Form = Callable[[Any], tuple[Any, tuple[int, int] | None]]  # as read -> as stored, and its sides if it is to be cropped
+Form = Callable[[Any], tuple[Any, tuple[int, int] | None]]  # example as read -> as stored, and sides for a crop
 
 
 @dataclasses.dataclass(frozen=True)

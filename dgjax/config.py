@@ -226,7 +226,7 @@ def exchange(config: ConfigDict, overrides: Sequence[str]) -> None:
 
 
 def _exchange(config: ConfigDict, section: str, old: Mapping[str, Any], new: dict[str, Any]) -> None:
-  """Replaces a section by the defaults `new`. Carries over what the file changed from `old`, or logs that it does not."""
+  """Replaces a section by the defaults `new`. Carries over what the file changed from `old`, or logs what it cannot."""
   changed = {key: value for key, value in config[section].to_dict().items() if value != old.get(key) and key != "name"}
   shared = set(new)
   if section == "algorithm":

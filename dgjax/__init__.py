@@ -1,6 +1,7 @@
 """Domain generalisation and adaptation in JAX.
 
-A config says what a run is; a data set is found by its name in the config, or handed over; a run's folder is a model:
+A config says what a run is. A data set is found by its name in the config, or is passed as an argument. The folder of a
+finished run is a model:
 
   >>> import dgjax, numpy as np
   >>> rng = np.random.default_rng(0)
@@ -19,7 +20,7 @@ A config may stand for several runs, such as `seeds` of 5 or a `target` of "all"
   >>> dgjax.train_all(config, dataset=dataset, workdir="runs/example") == [results]
   True
 
-What `load` opens is a `Run`: the experiment and the state that was selected, for predictions and for a closer look.
+`load` opens a `Run`: the experiment, and the state that was selected.
 
   >>> run = dgjax.load("runs/example", rule="last")
   >>> isinstance(run, dgjax.Run), run.step, run.sources, run.members
@@ -27,7 +28,7 @@ What `load` opens is a `Run`: the experiment and the state that was selected, fo
   >>> sorted(run.outputs(images[:5]))
   ['mask_ens', 'member/0', 'member/1', 'pred_ens', 'prob_ens']
 
-What a name in a config stands for is in three tables; `load_config` takes a name of theirs, or FILE.py:NAME for your
+Three tables say what the names in a config stand for. `load_config` takes a name of theirs, or FILE.py:NAME for your
 own.
 
   >>> dgjax.ALGORITHMS["mldg"]
@@ -47,7 +48,7 @@ An `Experiment` owns the parts that a run is made of: an `Algorithm` with its `N
   >>> isinstance(state, dgjax.TrainState), state.params["masks"]["fc"].shape
   (True, (2, 64))
 
-What a user can mend is a `UserError`, of one line.
+An error that the user can mend is a `UserError` of one line.
 
   >>> try:
   ...   dgjax.load_config("dmg_digits", {"stps": 2})

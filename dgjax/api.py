@@ -11,10 +11,10 @@ from dgjax.errors import UserError
 
 
 def train(config: ConfigDict, *, dataset: Dataset | None = None, workdir: pathlib.Path | str = "") -> dict[str, Any]:
-  """Trains and evaluates one run, goes on with it where a checkpoint is, or reads its results where it is finished.
+  """Trains and evaluates one run. Resumes it from its checkpoint, or reads its results if it is finished.
 
   Args:
-    config: as `dgjax.load_config` returns it; its `target` names the domain that is left out.
+    config: as `dgjax.load_config` returns it. Its `target` names the domain that is left out.
     dataset: the data set; default: the one that the config names.
     workdir: the run's folder; default: `runs/METHOD_DATASET`.
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what a run resumes from, with a hash of every array. The only file that knows orbax."""
+"""Checkpoints, from which a run resumes, with a hash of every array. No other file uses orbax."""
 
 import errno
 import functools
@@ -51,7 +51,7 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 class Checkpoints:
-  """The two newest checkpoints of a run: where the newest is damaged, the run goes on from the one before.
+  """The two newest checkpoints of a run. If the newest is damaged, the run goes on from the one before.
 
   A save is atomic: what a killed process left half-written is never read. Use it as a context manager, which waits for
   the last save.
@@ -86,9 +86,9 @@ class Checkpoints:
     return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
   def save(self, step: int, tree: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-    """Saves in the background, after the save before; then all but the two newest checkpoints are deleted.
+    """Saves in the background, once the previous save is done, and deletes all but the two newest checkpoints.
 
-    Nothing is written where the checkpoint of `step` holds the same already. One that holds something else is replaced.
+    Nothing is written if the checkpoint of `step` already holds the same. One that holds something else is replaced.
 
     Args:
       step: updates done.
@@ -370,8 +370,8 @@ def _wrap_key(data: jax.Array, like: Any) -> jax.Array:
 def _describe(value: np.ndarray) -> dict[str, Any]:
   """Shape, type and hash of an array.
 
-  CRC-32 finds every change within four bytes in a row, and of others all but one in four billion. It is the cheapest of
-  the hashes at hand (docs/performance.md).
+  CRC-32 finds every change within four adjacent bytes, and all but one in four billion other changes. It is the
+  cheapest of the hashes at hand (docs/performance.md).
   """
   # As bytes, because types that NumPy does not know, such as bfloat16, have no buffers.
   return {"shape": list(value.shape), "dtype": str(value.dtype),

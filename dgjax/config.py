@@ -21,13 +21,13 @@ log = logging.getLogger("dgjax")
 SWEEP = "--config.sweep."
 SECTIONS = {"algorithm": algorithms.defaults, "model": models.defaults, "data": data.defaults}
 HIGHEST_SEED = 2**32 - 1  # of larger numbers JAX would make the key of their last 32 bits, in silence
-# Keys that do not change a run's numbers: a resumed run may have other values.
+# Keys that do not change a run's numbers. A resumed run may have other values.
 FREE = ("log_every", "eval_batch_size", "devices", "seeds", "sweep", "by_target", "grouping", "data.on_device",
         "data.dir", "data.cache_dir", "data.threads", "data.prefetch")
-INFINITE = ("algorithm.margin",)  # keys whose value may be infinite
+INFINITE = ("algorithm.margin",)  # keys whose values may be infinite
 
-PUBLISHED = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101")  # networks that there are weights for
-FROM_SCRATCH = {"adam": 1e-3, "sgd": 1e-2}  # learning rates below a third of these are for fine-tuning
+PUBLISHED = ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101")  # networks with published weights
+FROM_SCRATCH = {"adam": 1e-3, "sgd": 1e-2}  # a rate below a third of these is for fine-tuning
 
 
 def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
@@ -39,41 +39,40 @@ def default(*, algorithm: str, model: str, data: str) -> ConfigDict:
     data: a name of `dgjax.data.DATASETS`.
 
   Returns:
-    A ConfigDict, locked: a file that misspells a key is told so. The comments below say what the keys mean.
+    A ConfigDict, locked, so that a misspelt key is an error. The comments below say what the keys mean; for those of
+    `optimizer` see `Optimizer`, `Schedule` and `Factors` in `dgjax.optimizers`.
   """
   return ConfigDict({
-      "seed": 0,  # of initial parameters, masks, batches and augmentation
-      "seeds": 1,  # how many runs train together: of seed, seed + 1, ...
-      "sweep": "",  # "KEY=V1,V2;...": a run for every combination; --config.sweep.KEY=V1,V2 adds to it
-      "grouping": "auto",  # runs together: "map" (one by one), "vmap", "spread" (over devices); "auto" measures
-      "by_target": "",  # "TARGET1,TARGET2:KEY=VALUE;...": settings that a paper has for some targets alone
-      "target": "all",  # the unseen domain, or "all": each in turn, in a sub-folder each
-      "sources": "",  # comma-separated source domains; "": all but the target; "each": each of these alone, in turn
-      "epochs": 50,  # passes over the source domains' training examples
-      "steps": 0,  # updates; above 0 it takes the place of epochs
-      "batch_size": 64,  # over all devices and processes
-      "target_batch_size": 0,  # of the target's images, for methods that adapt; 0: as batch_size
-      "eval_batch_size": 256,  # of evaluations
-      "early_stop": 0.0,  # end at the first evaluation with this mean source validation accuracy; 0: never
-      "eval_every": 0,  # steps between evaluations; 0: every epoch
-      "log_every": 50,  # steps between fetching the metrics of every step
-      "parallel": "jit",  # "jit" or "pmap": how a step is divided among devices
-      "devices": 0,  # how many to use; 0: all
-      "report": _report(algorithm),  # "source_val" or "last": how the state that is scored in full is chosen
+      "seed": 0,  # seed of initial parameters, masks, order of batches, augmentation and, by default, splits
+      "seeds": 1,  # number of runs that train together, with the seeds seed, seed + 1, ...
+      "sweep": "",  # "KEY=V1,V2;...": a run for every combination of values; --config.sweep.KEY=V1,V2 adds to it
+      "grouping": "auto",  # how runs are computed together: "map", "vmap", "spread", or "auto", which measures
+      "by_target": "",  # "TARGET1,TARGET2:KEY=VALUE;...": settings that hold for some targets alone
+      "target": "all",  # the unseen domain; "all": each domain in turn, in a sub-folder each
+      "sources": "",  # source domains, comma-separated; "": all but the target; "each": each of these alone, in turn
+      "epochs": 50,  # length in passes over the sources' training examples
+      "steps": 0,  # length in updates; 0: as epochs says
+      "batch_size": 64,  # source images of a step, over all devices and processes
+      "target_batch_size": 0,  # target images of a step, for methods that adapt; 0: as batch_size
+      "eval_batch_size": 256,  # images of a batch in evaluation
+      "early_stop": 0.0,  # the run ends once mean source validation accuracy, in [0, 1], reaches this; 0: never
+      "eval_every": 0,  # steps between evaluations; 0: one an epoch
+      "log_every": 50,  # steps between fetches of the metrics, which are logged for every step
+      "parallel": "jit",  # how a step is divided among devices: "jit" or "pmap"
+      "devices": 0,  # number of devices to use; 0: all
+      "report": _report(algorithm),  # rule that chooses the state of the full report: "source_val" or "last"
       "optimizer": {
           "name": "adam",
           "learning_rate": 1e-4,
-          "weight_decay": 0.0,  # L2, added to the gradient
-          "decayed": "all",  # what weight decay is of: "all" parameters, or the "kernels" of layers alone
-          "beta1": 0.9,  # of adam
-          "momentum": 0.9,  # of sgd and rmsprop
+          "weight_decay": 0.0,
+          "decayed": "all",
+          "beta1": 0.9,
+          "momentum": 0.9,
           "nesterov": False,
-          "decay": 0.9,  # of rmsprop's and adadelta's mean squares
-          "epsilon": 1e-8,  # added to divisors; not of sgd
-          "clip": 0.0,  # bound on the gradient's elements; 0: none
+          "decay": 0.9,
+          "epsilon": 1e-8,
+          "clip": 0.0,
           "schedule": {"name": "constant", "clock": "epoch", "period": 1, "decay": 0.99, "gamma": 1e-4, "power": 0.75},
-          # By role: factors on learning_rate and weight_decay, and whether the schedule leaves the rate alone.
-          # The head is what published weights lack; CrossGrad's domain network is its discriminator.
           "roles": {role: dataclasses.asdict(Factors()) for role in ROLES},
       },
       "algorithm": algorithms.defaults(algorithm),
@@ -90,13 +89,13 @@ def _report(algorithm: str) -> str:
 def load(path: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
   """Reads a config file and applies overrides.
 
-  An override that names another algorithm, network or data set brings that one's defaults. Values that the file changed
-  from their defaults are carried over: a network's and a data set's where both have the key, a method's where both
-  have it from a class in common. What is reset is logged, in a line.
+  An override that names another algorithm, network or data set brings the defaults of that one. Values that the file
+  changed from their defaults are carried over: those of a network or a data set if both have the key, those of a method
+  if both have the key from a class in common. A line of the log names what is reset.
 
   Args:
-    path: `configs/NAME.py[:ARGUMENTS]`, or `NAME[:ARGUMENTS]` of a config that comes with the library; the file's
-      documentation says what its comma-separated arguments are, as does `arguments`.
+    path: `configs/NAME.py[:ARGUMENTS]`, or `NAME[:ARGUMENTS]` for a config that comes with the library. `arguments`
+      lists the comma-separated arguments of a file.
     overrides: `--config.KEY=VALUE` arguments; or a mapping of keys to values, dotted or nested:
       `{"steps": 40, "optimizer.learning_rate": 1e-3, "algorithm": {"name": "aggregate"}}`.
 
@@ -113,7 +112,7 @@ def load(path: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config
   for section in SECTIONS:
     config[section].name = registry.absolute(config[section].name)
   given = {argument.partition("=")[0].removeprefix("--config.") for argument in overrides}
-  if "by_target" not in given:  # what is overridden, or has gone with the file's method, is so for every target
+  if "by_target" not in given:  # what overrides set, or removed, holds for every target
     kept = [part for part in config.by_target.split(";") if _by_target_key(part) in flatten(config).keys() - given]
     config.by_target = ";".join(kept)
   for role in set(roles) - set(algorithms.roles(config)):
@@ -127,7 +126,7 @@ def split_arguments(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
   """Takes the overrides of a config out of a command line.
 
   Args:
-    arguments: of the command; an override's value may be an argument of its own.
+    arguments: the command's arguments. The value of an override may be an argument of its own.
 
   Returns:
     The overrides as `--config.KEY=VALUE` or `--noconfig.KEY`, and all other arguments.
@@ -187,10 +186,10 @@ def sweep_values(config: ConfigDict) -> dict[str, list[str]]:
 
 
 def for_target(config: ConfigDict, target: str) -> ConfigDict:
-  """Sets what `config.by_target` says of a target.
+  """Applies to a config what its `by_target` says of a target.
 
   Args:
-    config: changed in place; its `by_target` is empty then.
+    config: changed in place; its `by_target` is then empty.
     target: a domain.
 
   Returns:
@@ -215,7 +214,7 @@ def _by_target_key(part: str) -> str:
 
 
 def exchange(config: ConfigDict, overrides: Sequence[str]) -> None:
-  """Gives a config the settings of another method, network or data set where the overrides name one; see `load`.
+  """Exchanges the settings of the method, network or data set if the overrides name another one; see `load`.
 
   Raises:
     UserError: there is none of that name.
@@ -227,7 +226,7 @@ def exchange(config: ConfigDict, overrides: Sequence[str]) -> None:
 
 
 def _exchange(config: ConfigDict, section: str, old: Mapping[str, Any], new: dict[str, Any]) -> None:
-  """Replaces a section by `new`, another one's defaults; what the file changed from `old` is carried, or said."""
+  """Replaces a section by the defaults `new`. Carries over what the file changed from `old`, or logs what it cannot."""
   changed = {key: value for key, value in config[section].to_dict().items() if value != old.get(key) and key != "name"}
   shared = set(new)
   if section == "algorithm":
@@ -241,7 +240,7 @@ def _exchange(config: ConfigDict, section: str, old: Mapping[str, Any], new: dic
 
 
 def _reset_role(config: ConfigDict, role: str, given: set[str]) -> None:
-  """Takes back a file's factors of a role that the overrides left without parameters."""
+  """Resets a file's factors of a role that has no parameters after the overrides."""
   plain = dataclasses.asdict(Factors())
   factors = config.optimizer.roles[role]
   if factors.to_dict() != plain and not any(key.startswith(f"optimizer.roles.{role}.") for key in given):
@@ -279,14 +278,14 @@ def check(config: ConfigDict) -> None:
 
 
 def advice(config: ConfigDict, steps: int) -> list[str]:
-  """What a run may not have been meant to do, each in a line with the setting to change.
+  """Warnings about settings that are probably not meant, a line each, with the setting to change.
 
   Args:
     config: of the run.
     steps: its updates.
 
   Returns:
-    Lines to log, most often none.
+    Lines to log; none in most cases.
   """
   lines = []
   optimizer, name = config.optimizer, config.model.name
@@ -318,18 +317,19 @@ def _import(path: str) -> types.ModuleType:
 
 
 def parse(text: str | None, known: Mapping[str, Any]) -> Any:
-  """Reads the arguments of a config file, the words after its colon.
+  """Reads the arguments of a config file: the words after its colon.
 
   Args:
     text: comma-separated words; None: none.
-    known: argument -> what it can be. A mapping or tuple of words: one of them is given by itself, the first is the
-      default. False: on where the argument's name is given. A number: its default, given as `NAME=VALUE`.
+    known: argument -> the values it can have. A mapping or tuple of words: the user gives one of the words; the first
+      is the default. False: a switch that is on if the user gives the argument's name. A number: the default of an
+      argument that the user gives as `NAME=VALUE`.
 
   Returns:
     The arguments as attributes.
 
   Raises:
-    UserError: a word is not known, or not of its argument's type, or two are of one argument.
+    UserError: a word is not known, is not of its argument's type, or sets an argument a second time.
   """
   chosen = {name: next(iter(values)) if isinstance(values, Mapping | tuple) else values
             for name, values in known.items()}
@@ -370,18 +370,18 @@ def _words(known: Mapping[str, Any]) -> list[str]:
 
 
 def run_name(path: str, config: ConfigDict) -> str:
-  """What a run's folder is called by default: of one's own images, their folder's name comes behind the config's.
+  """The default name of a run's folder. For your own images the name of their folder follows that of the config.
 
   Args:
     path: as `load` takes it.
-    config: what it gave.
+    config: what `load` returned.
   """
   own = config.data.name == "folder" and config.data.dir
   return "-".join([config_files.run_name(path), *([pathlib.Path(config.data.dir).resolve().name] if own else [])])
 
 
 def arguments(path: str) -> dict[str, str]:
-  """What can follow the colon of a config, from the file's `ARGUMENTS`: name -> its words, the default first.
+  """The words that can follow the colon of a config, from its `ARGUMENTS`: argument -> words, the default first.
 
   Raises:
     UserError: there is no such file.
@@ -422,7 +422,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """Keys whose values differ between two configs, as `key: old -> new`, without those that change no number."""
+  """Keys whose values differ between two configs, as `key: old -> new`, except keys that do not change numbers."""
   before, after = flatten(old), flatten(new)
   keys = [key for key in sorted(before.keys() | after.keys()) if key not in FREE]
   absent = "absent"

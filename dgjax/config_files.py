@@ -1,4 +1,4 @@
-"""Where config files are, and what a run of one is called. Cheap to import: launchers need no more."""
+"""Finds config files, and names their runs. It is cheap to import, since launchers need nothing else."""
 
 import ast
 import os
@@ -40,7 +40,7 @@ def find(path: str) -> pathlib.Path:
 
 
 def run_name(path: str) -> str:
-  """What a run's folder is called by default, `dmg_pacs-aggregate-sgd` of `configs/dmg_pacs.py:aggregate,sgd`.
+  """The default name of a run's folder, such as `dmg_pacs-aggregate-sgd` for `configs/dmg_pacs.py:aggregate,sgd`.
 
   Args:
     path: as `find` takes it.
@@ -50,7 +50,7 @@ def run_name(path: str) -> str:
 
 
 def about(path: str) -> str:
-  """The first line of a config file's documentation: what it is for.
+  """The first line of a config file's docstring, which says what the file is for.
 
   Args:
     path: as `find` takes it.

@@ -1,7 +1,8 @@
-"""What `--help` says of settings: each key of a config, its value and what it means.
+"""The settings that `--help` prints: each key of a config, its value and its meaning.
 
-What a key means stands where it is defined: in the comments of `config.default`, under `Attributes:` in the docstring
-of the class that has the setting, under `Returns:` in that of `defaults`, or under `Settings:` in that of a data set.
+The meaning of a key is read from where the key is defined: a comment of `config.default`, `Attributes:` in the
+docstring of the class that has the setting, `Returns:` in the docstring of `defaults`, or `Settings:` in that of a data
+set.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from dgjax.optimizers import Factors, Optimizer, Schedule
 WIDTH, COLUMN = 120, 48  # of the text, and where explanations begin
 COMMENTED = re.compile(r'^ {6}"(\w+)": [^{].*?,  # (.+)$', re.MULTILINE)
 LISTED = re.compile(r"^ {2}(\w+(?:, \w+)*): (.+(?:\n {4,}\S.*)*)", re.MULTILINE)  # "key: text" in a docstring's list
-QUOTED = re.compile(r"`(\w+)`: (.+?)(?=`\w+`: |\n\n|\Z)", re.DOTALL)  # "`key`: text"
+QUOTED = re.compile(r"`(\w+)`:\s(.+?)(?=`\w+`:\s|\n\n|\Z)", re.DOTALL)  # "`key`: text"
 
 
 def settings(chosen: ConfigDict) -> str:

@@ -1,4 +1,4 @@
-"""Distributions that a search draws hyperparameters from; each is declared beside the default that it is about."""
+"""Distributions that a search draws hyperparameters from. Each is declared beside the default of its hyperparameter."""
 
 import dataclasses
 import math
@@ -8,18 +8,18 @@ import numpy as np
 
 
 class Distribution(Protocol):
-  """What a value is drawn from; `str` says it in a few words."""
+  """What a value is drawn from. `str` describes it in a few words."""
 
   def draw(self, rng: np.random.Generator) -> Any:
     """One value."""
 
   def __contains__(self, value: Any) -> bool:
-    """Whether a draw can give `value`, its rounding aside."""
+    """Whether a draw can give `value`, apart from rounding."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-  """Real numbers from `low` to `high`, all alike; rounded to three digits."""
+  """Real numbers from `low` to `high`, uniform, rounded to three digits."""
 
   low: float
   high: float
@@ -37,7 +37,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
-  """Real numbers from `low`, above 0, to `high` whose logarithms are uniform; rounded to three digits."""
+  """Real numbers from `low`, above 0, to `high`, with uniform logarithms, rounded to three digits."""
 
   low: float
   high: float
@@ -55,7 +55,7 @@ class LogUniform:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """One of a few values, all alike."""
+  """One of a few values, each with the same probability."""
 
   values: tuple[Any, ...]
 
@@ -72,7 +72,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class PowerOfTwo:
-  """`times` * 2**k for a whole k from `low` to `high`, all alike; a `low` below 0 needs a `times` that divides."""
+  """`times` * 2**k for a uniform whole k from `low` to `high`. A `low` below 0 needs a `times` that is divisible."""
 
   low: int
   high: int
@@ -80,7 +80,7 @@ class PowerOfTwo:
 
   @property
   def values(self) -> tuple[int, ...]:
-    """Those that can be drawn, in order."""
+    """The values that can be drawn, in order."""
     return tuple(self.times * 2**k if k >= 0 else self.times // 2**-k for k in range(self.low, self.high + 1))
 
   def draw(self, rng: np.random.Generator) -> int:
@@ -95,5 +95,5 @@ class PowerOfTwo:
 
 
 def _rounded(value: float, low: float, high: float) -> float:
-  """A value with three digits, so that a table and a command line show it as it is; within its range."""
+  """A value rounded to three digits within its range, so that tables and command lines show it exactly."""
   return min(max(float(f"{value:.3g}"), low), high)

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line that names what is wrong and the way out."""
+"""Errors that a user can mend. Their message is one line that names what is wrong and the way out."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ def printable(text: str) -> str:
   """Makes a text safe to show on a terminal, for messages that name files or quote what is in them.
 
   Args:
-    text: any; names of files that are not UTF-8, as Python decodes them, among it.
+    text: any text. It may hold names of files that are not UTF-8, as Python decodes them.
 
   Returns:
     The text with lines and tabs as they are, and every other character that is not printable (terminal escapes, marks

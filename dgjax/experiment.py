@@ -1,4 +1,4 @@
-"""What a run is made of: everything that follows from a config and a data set, assembled once."""
+"""The parts of a run: everything that follows from a config and a data set, assembled in one place."""
 
 import dataclasses
 import functools
@@ -27,13 +27,13 @@ class Experiment:
   """The parts of a run. Training, opening a finished run, benchmarks and notebooks all get them from here.
 
   Attributes:
-    config: of one run: one target domain, one seed.
-    dataset: its data set; of an opened run perhaps its description alone (`Dataset.from_facts`).
+    config: the config of one run, with one target domain and one seed.
+    dataset: the run's data set. For an opened run it may be the description alone (`Dataset.from_facts`).
     sources: the domains that are trained on, in the data set's order.
     algorithm: the method, with its network and optimiser.
-    devices: where it is computed.
-    steps: updates in the whole run.
-    steps_per_epoch: length of a pass over the sources' training examples, in updates; not whole in general.
+    devices: the devices that compute the run.
+    steps: number of updates in the whole run.
+    steps_per_epoch: length of a pass over the sources' training examples in updates, in general no whole number.
   """
 
   config: ConfigDict
@@ -50,10 +50,10 @@ class Experiment:
 
     Args:
       config: as `dgjax.load_config` returns it, with `target` naming one domain.
-      dataset: the data set; default: the one that `config.data` names, which is prepared if it has to be.
+      dataset: the data set; default: the one that `config.data` names, which is prepared if necessary.
 
     Raises:
-      UserError: a value, a name or a domain is not known or does not fit, or the data cannot be used.
+      UserError: a value, name or domain is not known or does not fit, or the data cannot be used.
     """
     check(config)
     dataset = dataset or data.load(config.data, config.seed)
@@ -68,11 +68,11 @@ class Experiment:
 
   @property
   def target(self) -> str:
-    """The domain that is scored, and that training sees no labels of."""
+    """The domain that is scored. Training never sees its labels."""
     return self.config.target
 
   def normalise(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes the images, or arrays, of a batch and of its parts float32 and normalised, on the device."""
+    """Normalises the images, or arrays, of a batch or of its parts to float32, on the device."""
     return normalise(self.dataset, batch)
 
   def batches(self) -> pipeline.TrainStream:
@@ -93,23 +93,23 @@ class Experiment:
                                                             batch_size=target_batch_size(config), **options))
 
   def check_splits(self) -> None:
-    """Refuses, before anything is compiled, what would be found later: an empty split, a batch larger than the data.
+    """Refuses empty splits, and batches larger than the data, before anything is compiled.
 
     Raises:
-      UserError: with the split or the setting.
+      UserError: the message names the split or the setting.
     """
     pipeline.check_splits(self.dataset, self.sources, self.target, self.algorithm.adapts, self.config.batch_size,
                           target_batch_size(self.config), self.validates)
 
   @property
   def validates(self) -> bool:
-    """Whether the sources are validated on: always, unless none has a validation split and the last state counts."""
+    """Whether the sources are validated on. They are, unless none has a validation split and the last state counts."""
     config = self.config
     held_out = any(self.dataset.splits[domain]["val"] for domain in self.sources)
     return held_out or config.report != "last" or config.early_stop > 0
 
   def batch_shapes(self, size: int = 2) -> dict[str, Any]:
-    """Shapes and dtypes of a normalised batch; a state is made from them, for which the batch's size is no matter."""
+    """Shapes and dtypes of a normalised batch, from which a state is made. Any batch size will do for that."""
     shape, _ = self.dataset.example(self.config.data.image_size)
     return batch_shapes(shape, self.algorithm.adapts, size)
 
@@ -117,7 +117,7 @@ class Experiment:
     """The run's state before the first update, with published weights where the config names a file.
 
     Args:
-      init: that of another run of the same shape, which is compiled already; default: this one's.
+      init: the compiled `init` of another run of the same shape; default: this run's.
 
     Raises:
       UserError: the weights cannot be read, or do not fit the network.
@@ -138,7 +138,7 @@ class Experiment:
     return jax.device_put(state, self.devices.replicated)
 
   def state_shapes(self) -> TrainState:
-    """The state's shapes and dtypes, with the sharding it has in training: what a checkpoint is read into."""
+    """The state's shapes and dtypes, with the sharding of training. A checkpoint is read into them."""
     shapes = jax.eval_shape(lambda: self.algorithm.init(
         jax.random.key(0), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.batch_shapes())))
     where = self.devices.replicated
@@ -160,7 +160,7 @@ class Experiment:
     return self.dataset.groups or self.sources
 
   def scored(self) -> list[Split]:
-    """What an evaluation scores: the sources' held-out splits, and the target's test and validation splits."""
+    """The scored splits: those held out of the sources, and the target's test and validation splits."""
     splits = [Split(domain, "val", self.known) for domain in self.sources if self.validates]
     if self.dataset.source_test:
       splits += [Split(domain, "test", self.known) for domain in self.sources]
@@ -181,7 +181,7 @@ class Experiment:
                              process_count=jax.process_count(), threads=self.config.data.threads)
 
   def measured(self, counts: Mapping[Split, Counts]) -> Measured:
-    """What an evaluation found, from the counts of every split of `scored`."""
+    """The outcome of an evaluation, from the counts of every split of `scored`."""
     validation = (self.known and self.algorithm.validation) or self.algorithm.prediction
     return Measured(counts, self.sources, self.target, self.members, validation, self.algorithm.prediction,
                     self.dataset.source_test)
@@ -191,7 +191,7 @@ class Experiment:
     return due(step, self.steps, self.config.eval_every, self.steps_per_epoch)
 
   def describe(self, runs: int = 1) -> str:
-    """One line: what is trained on what, how long and where; of several `runs` that differ in seeds and the like."""
+    """One line that says what is trained on which domains, how long and on which devices."""
     shapes = self.state_shapes().params
     several = f"{runs} runs of " if runs > 1 else ""
     domains = f"{', '.join(self.sources)} -> {self.target}"
@@ -201,17 +201,17 @@ class Experiment:
             f"{self.devices.mesh.size} device(s), {ops.describe() if self.devices.mesh.size == 1 else 'xla'}")
 
   def record(self) -> dict[str, Any]:
-    """What a run's folder keeps so that its states can be opened without the data: see `from_record`."""
+    """What a run's folder keeps so that its states can be opened without the data; see `from_record`."""
     return {"data": self.dataset.facts(), "sources": list(self.sources), "target": self.target,
             "image_size": self.config.data.image_size, "prediction": self.algorithm.prediction,
             "versions": versions()}
 
   @classmethod
   def from_record(cls, config: ConfigDict, record: Mapping[str, Any]) -> "Experiment":
-    """Assembles a run again, on one device, from what its folder says; its data need not be there.
+    """Assembles a run again, on one device, from what its folder records. The data need not be there.
 
     Args:
-      config: as the run resolved it.
+      config: the config as the run resolved it.
       record: what `record` returned.
     """
     config = config.copy_and_resolve_references()
@@ -229,7 +229,7 @@ def due(step: int, total: int, every: int, steps_per_epoch: float) -> bool:
 
 
 def kept(state: TrainState) -> TrainState:
-  """The part of a state that evaluation and prediction need: all but the optimiser's moments."""
+  """The part of a state that evaluation and prediction need: everything but the optimiser's moments."""
   return state.replace(opt_state=())
 
 
@@ -237,7 +237,7 @@ def source_domains(config: ConfigDict, dataset: Dataset) -> tuple[str, ...]:
   """The source domains of a run, in the data set's order.
 
   Raises:
-    UserError: the target or a source is not a domain of the data set that can be one, or they overlap.
+    UserError: the target or a source is not a domain that can have this use, or they overlap.
   """
   named = [name.strip() for name in config.sources.split(",")] if config.sources else None
   can_train, can_test = dataset.sources or dataset.domains, dataset.targets or dataset.domains
@@ -254,7 +254,7 @@ def source_domains(config: ConfigDict, dataset: Dataset) -> tuple[str, ...]:
 
 
 def target_batch_size(config: ConfigDict) -> int:
-  """The target's part of a batch; 0 for methods that do not adapt."""
+  """Number of target images in a batch; 0 for methods that do not adapt."""
   if not algorithms.adapts(config.algorithm.name):
     return 0
   return config.target_batch_size or config.batch_size
@@ -264,11 +264,11 @@ def normalise(dataset: Dataset, batch: Mapping[str, Any]) -> dict[str, Any]:
   """Normalises a batch by a data set's mean and standard deviation.
 
   Args:
-    dataset: whose `mean` and `std` are used.
-    batch: with `image`, (..., channels) uint8 or float32; or parts that are such batches.
+    dataset: the data set, whose `mean` and `std` are used.
+    batch: a dict with `image`, (..., channels) uint8 or float32, or a dict of parts that are such batches.
 
   Returns:
-    The batch with images float32: uint8 ones are divided by 255 first.
+    The batch with float32 images. uint8 images are divided by 255 first.
   """
   if "image" not in batch:
     return {part: normalise(dataset, batch[part]) for part in batch}
@@ -284,8 +284,8 @@ def batch_shapes(shape: tuple[int, ...], adapts: bool, size: int = 2) -> dict[st
 
   Args:
     shape: of one example, (h, w, c).
-    adapts: whether the batch has a part of the target.
-    size: of the batch, or of each part.
+    adapts: whether the batch has a target part.
+    size: number of examples in the batch, or in each part.
   """
   image = jax.ShapeDtypeStruct((size, *shape), jnp.float32)
   number = jax.ShapeDtypeStruct((size,), jnp.int32)

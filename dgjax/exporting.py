@@ -29,7 +29,7 @@ def export(run: Run, folder: pathlib.Path, platforms: Sequence[str] = ("cpu", "c
       `method.safetensors` what else the method learned, such as masks, where there is any; `predict.stablehlo` is a
       serialised `jax.export.Exported` of a function of images (b, h, w, c), b being any number, to class probabilities
       (b, classes) float32; `export.json` says what the images have to be.
-    platforms: that the prediction is lowered for, of `PLATFORMS`.
+    platforms: the platforms that the prediction is lowered for, of `PLATFORMS`.
 
   Returns:
     The files.
@@ -58,7 +58,7 @@ def network(run: Run) -> dict[str, np.ndarray]:
 
 
 def beside(run: Run) -> dict[str, np.ndarray]:
-  """What a method learned beside the network: `params.NAME` and `batch_stats.NAME`, such as params.masks.layer4."""
+  """What a method learned besides the network: `params.NAME` and `batch_stats.NAME`, such as params.masks.layer4."""
   learned = {"params": run.state.params, "batch_stats": run.state.batch_stats}
   flat = traverse_util.flatten_dict({
       kind: {name: tree for name, tree in trees.items() if name != "network"} for kind, trees in learned.items()})
@@ -74,13 +74,13 @@ def prediction(run: Run, platforms: Sequence[str]) -> Any:
     logits = run.algorithm.predict(run.state, run.normalise({"image": images})["image"])
     return jax.nn.softmax(logits.astype(jnp.float32))
 
-  with ops.only("xla"):  # oneDNN's functions are not there where dgjax is not
+  with ops.only("xla"):  # oneDNN's functions exist only where dgjax is installed
     return jax.export.export(jax.jit(predict), platforms=list(platforms))(
         jax.ShapeDtypeStruct((batch, *shape), dtype))
 
 
 def facts(run: Run) -> dict[str, Any]:
-  """What has to be known to use an export."""
+  """The facts that are needed to use an export."""
   dataset = run.experiment.dataset
   shape, dtype = dataset.example(run.config.data.image_size)
   return {"classes": list(dataset.classes), "input": {"shape": ["b", *shape], "dtype": str(dtype)},

@@ -1,4 +1,4 @@
-"""Where the batches of a group's runs come from: gathered from images on the device, or streamed from the host."""
+"""Supplies the batches of a group's runs: gathered from images on the device, or streamed from the host."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +18,15 @@ class Feed:
 
   Attributes:
     held: whether images stay on the device.
-    shared: what compiled functions are handed beside states and parts: the images, or nothing.
+    shared: a further argument of compiled functions, beside states and parts: the images on the device, or nothing.
   """
 
   def __init__(self, experiments: Sequence[Experiment], pause: Callable[[], None] = lambda: None):
-    """Opens the streams; with images on the device, decodes them all.
+    """Opens the streams, and decodes all images if they stay on the device.
 
     Args:
-      experiments: of the runs, alike but for seeds and swept scalars.
-      pause: called now and then while images are decoded; it may raise to end that.
+      experiments: the runs' experiments, which differ in seeds and swept scalars alone.
+      pause: called now and then while images are decoded. It may raise an error to end that.
 
     Raises:
       UserError: a split is empty, a batch size does not divide, or the setting is not known.
@@ -65,7 +65,7 @@ class Feed:
     if setting == "always" and not possible:
       raise UserError("config.data.on_device=always is for one process and parallel=jit: use auto")
     where = list(devices.mesh.devices.flat)
-    # On a CPU "the device" crops no faster than the threads that stream, which do so beside the training.
+    # On a CPU cropping on "the device" is no faster than in the threads that stream, which run beside training.
     pays = where[0].platform != "cpu" or plan.shared
     return setting == "always" or (setting == "auto" and possible and pays and plan.fits(where))
 
@@ -75,14 +75,14 @@ class Feed:
     return 0.0 if self.held else sum(iterator.waited for iterator in self._iterators)
 
   def take(self, step: int, steps: int) -> list[dict[str, Any]]:
-    """For each run, what its batches of some steps are made of by `batch`.
+    """For each run, what `batch` makes its batches of some steps from.
 
     Args:
-      step: the first of them.
-      steps: their number K; 1 if images are streamed.
+      step: the first step.
+      steps: the number K of steps; 1 if images are streamed.
 
     Returns:
-      NumPy arrays, those of several steps with K leading.
+      NumPy arrays. Those of several steps have a leading axis of K.
     """
     if self.held:
       found = [indices(step, steps) for indices in self._indices]
@@ -94,13 +94,13 @@ class Feed:
     return [next(iterator) for iterator in self._iterators]
 
   def batch(self, part: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """One run's batch of one step, augmented and normalised, on the device; for use under jit."""
+    """The batch of one run and step, augmented and normalised, on the device. For use under jit."""
     raw = resident.gather(shared["training"], part) if self.held else part
     return self._lead.normalise(self._augment(raw))
 
   @functools.cache  # noqa: B019 (of a run's length)
   def evaluation(self, run: int, domain: str, split: str) -> Any:
-    """What the batches of one pass over a run's split are made of by `evaluation_batch`; iterate as often as needed."""
+    """What `evaluation_batch` makes the batches of one pass over a run's split from. Iterate as often as needed."""
     batches = self._experiments[run].evaluation_batches(domain, split)
     if not self.held:
       return batches
@@ -108,5 +108,5 @@ class Feed:
     return [jax.tree.map(lambda x: x[number], index) for number in range(len(batches))]  # noqa: B023
 
   def evaluation_batch(self, part: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """One batch of an evaluation, normalised, on the device; for use under jit."""
+    """One batch of an evaluation, normalised, on the device. For use under jit."""
     return self._lead.normalise(resident.gather(shared["evaluation"], part) if self.held else part)

@@ -1,4 +1,4 @@
-"""A run's folder: who may use it, which run is in it, and how far that is."""
+"""A run's folder: who may use it, which run is in it, and how far the run is."""
 
 import json
 import logging
@@ -26,8 +26,8 @@ class RunFolder:
 
   Attributes:
     path: absolute.
-    command: how the run was started.
-    lock: held while the run is trained; None where nobody asked for one.
+    command: the command that started the run.
+    lock: held while the run is trained; None if there is no lock.
   """
 
   lock: FolderLock | None = None
@@ -47,7 +47,7 @@ class RunFolder:
 
   @property
   def failed(self) -> bool:
-    """Whether the run, at its last start, ended because a number was not finite."""
+    """Whether the run ended, at its last start, because a number was not finite."""
     return (self.path / "failure.json").exists() and not self.finished
 
   @property
@@ -75,7 +75,7 @@ class RunFolder:
       raise UserError(problem)
 
   def results_of(self, config: ConfigDict) -> dict[str, Any] | None:
-    """The contents of `results.json` if the run of this config is finished; nothing is written, nor need it be locked.
+    """The contents of `results.json` if the run of this config is finished. Nothing is written, and no lock is needed.
 
     Raises:
       UserError: a file of the folder is damaged.
@@ -96,18 +96,18 @@ class RunFolder:
     return None
 
   def claim(self, config: ConfigDict, from_step: int | None = None) -> dict[str, Any] | None:
-    """Takes the folder for a config, or checks that the run in it is of this config; process 0 decides for all.
+    """Takes the folder for a config, or checks that the run in it has this config. Process 0 decides for all.
 
     Args:
       config: of the run.
-      from_step: of a checkpoint that the run is to go on from, with other numbers of the optimiser or the method. The
-        change is appended to `changes.json`. Given once more with the same numbers, the run just goes on.
+      from_step: step of a checkpoint from which the run goes on with other numbers of the optimiser or the method. The
+        change is appended to `changes.json`. With the same numbers as before the run just goes on.
 
     Returns:
       The contents of `results.json` if the run is finished.
 
     Raises:
-      UserError: it holds a run with another config, or processes have different folders of that name.
+      UserError: the folder holds a run with another config, or processes see different folders of that name.
     """
     answer: dict[str, Any] = {}
     if jax.process_index() == 0:
@@ -128,7 +128,7 @@ class RunFolder:
     if from_step is not None:
       self._go_back(config, from_step)
     elif not path.exists() or not (self.checkpoints.exists() or (self.path / "metrics.jsonl").exists()):
-      write_atomically(path, config.to_dict())  # of a start that failed before any step nothing is to be kept
+      write_atomically(path, config.to_dict())  # a start that failed before any step leaves nothing to keep
       return None
     changed = differences(self._settings(), json.loads(config.to_json()))
     longer = [change for change in changed if change.partition(":")[0] in LENGTH]
@@ -163,7 +163,7 @@ class RunFolder:
     if step not in found:
       raise UserError(f"--from_step={step}: {self.path} has no checkpoint of that step "
                       f"(it has: {', '.join(map(str, sorted(found))) or 'none'})")
-    # What a crash in between leaves undone, the same command does: the settings come last.
+    # The settings are written last, so that the same command can finish what a crash leaves undone.
     for later in sorted(found.keys() - set(range(step + 1)), reverse=True):
       shutil.rmtree(found[later])
     for name in ("results.json", "failure.json"):
@@ -174,7 +174,7 @@ class RunFolder:
     log.info("going on from step %d with %s", step, "; ".join(changed) or "the same config")
 
   def changes(self) -> list[dict[str, Any]]:
-    """Which settings were changed on the way, from which step on."""
+    """The settings that were changed on the way, and the steps from which they hold."""
     path = self.path / "changes.json"
     return read_json(path, "what was changed on the way", ("changes",))["changes"] if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""Runs that are trained together: one program, one loop, one state for each."""
+"""A group: runs that are trained together, by one program and one loop, with a state each."""
 
 import dataclasses
 import functools
@@ -24,17 +24,17 @@ from dgjax.lanes import KINDS, Lanes, States
 log = logging.getLogger("dgjax")
 
 STEPS_A_DISPATCH = 16  # on an accelerator; on a CPU, XLA's convolutions within a loop are a hundred times as slow
-FREE_SHARE = 0.5  # of the free memory, for the states of runs and for their updates
-PAYS = 4.0  # how many times as long as compiling training has to take for another program to be tried
-CLEARLY = 0.75  # of the time of the runs one after the other: another program that takes less is used
+FREE_SHARE = 0.5  # share of the free memory for the states of runs and for their updates
+PAYS = 4.0  # another program is tried if training takes this many times as long as compiling it
+CLEARLY = 0.75  # another program is used if it takes less than this share of the time one after the other
 
 
 def alike(experiments: Sequence[Experiment]) -> list[list[int]]:
-  """Which of some experiments can be trained together: those that differ in seeds and swept scalars alone.
+  """Groups experiments that can be trained together: those that differ in seeds and swept scalars alone.
 
   Returns:
-    Groups of their numbers, in order, each of as many runs as fit into memory; the others are groups of their own, for
-    later.
+    Groups of the experiments' numbers, in order. A group has at most as many runs as fit into memory; the others form
+    further groups, for later.
   """
   groups: list[list[int]] = []
   for number, experiment in enumerate(experiments):
@@ -54,10 +54,11 @@ def alike(experiments: Sequence[Experiment]) -> list[list[int]]:
 
 
 def capacity(experiment: Experiment) -> int:
-  """How many runs like this one fit into memory together, at least 1.
+  """The number of runs like this one that fit into memory together, at least 1.
 
-  A run needs its state twice, as it is and as the best so far. On an accelerator, where runs may be computed at once,
-  each also needs what its compiled update has beside. Half of what is free is left to images and evaluation.
+  A run needs its state twice: the current one and the best so far. On an accelerator, where runs may be computed at
+  once, each also needs the temporaries of its compiled update. Half of the free memory is left for images and
+  evaluation.
   """
   devices = list(experiment.devices.mesh.devices.flat)
   state = experiment.state_shapes()
@@ -68,7 +69,7 @@ def capacity(experiment: Experiment) -> int:
     analysis = program.compile().memory_analysis()
     each += analysis.temp_size_in_bytes if analysis else 0
   else:
-    once = 4 * _bytes(state)  # one after the other; a guess, as is enough for small runs
+    once = 4 * _bytes(state)  # one after the other; a guess is enough for small runs
   return max(int((free_memory(devices) * FREE_SHARE - once) // each), 1)
 
 
@@ -78,7 +79,7 @@ def _bytes(tree: Any) -> int:
 
 
 def _shape(experiment: Experiment) -> tuple[Any, ...]:
-  """All that a program is compiled from; what is swept is an array in the state."""
+  """Everything that a program is compiled from. Swept scalars are not part of it: they are arrays in the state."""
   swept = {"optimizer.learning_rate", "optimizer.weight_decay", *(f"algorithm.{name}" for name in
                                                                   experiment.algorithm.scalars)}
   factors = re.compile(r"optimizer\.roles\.\w+\.(rate|decay)")
@@ -94,10 +95,10 @@ class Group:
   """Experiments that are computed together.
 
   Attributes:
-    experiments: at least one; `alike`.
-    feed: where their batches come from.
-    lanes: how they are computed.
-    steps_a_dispatch: how many updates a call of the program makes, at most.
+    experiments: at least one; see `alike`.
+    feed: supplies the batches.
+    lanes: how the runs are computed.
+    steps_a_dispatch: the most updates that a call of the program makes.
   """
 
   experiments: tuple[Experiment, ...]
@@ -107,7 +108,7 @@ class Group:
 
   @classmethod
   def build(cls, experiments: Sequence[Experiment], feed: Feed, how: str) -> "Group":
-    """Makes a group whose lanes are of the kind `how`, one of `lanes.KINDS`."""
+    """Makes a group with lanes of the kind `how`, one of `lanes.KINDS`."""
     lead = experiments[0]
     accelerator = lead.devices.mesh.devices.flat[0].platform != "cpu"
     together = feed.held and accelerator and lead.devices.kind == "jit"
@@ -116,12 +117,12 @@ class Group:
 
   @property
   def lead(self) -> Experiment:
-    """The experiment that stands for all where they do not differ."""
+    """The experiment that is used where the runs do not differ."""
     return self.experiments[0]
 
   @property
   def measures(self) -> bool:
-    """Whether the method has something to say of its state, for which that is fetched."""
+    """Whether the method describes its state for the log; the state is then fetched."""
     return type(self.lead.algorithm).measures is not Algorithm.measures
 
   def first_states(self) -> States:
@@ -129,12 +130,12 @@ class Group:
     return self.lanes.join([self._first_state(experiment) for experiment in self.experiments])
 
   def configured(self, states: States) -> States:
-    """States with the scalars of the runs' configs in place of those that they were saved with."""
+    """States with the swept scalars of the runs' configs in place of those they were saved with."""
     return self.lanes.join([state.replace(hparams=self._hparams(experiment)) for experiment, state
                             in zip(self.experiments, self.lanes.split(states), strict=True)])
 
   def _first_state(self, experiment: Experiment) -> TrainState:
-    """One run's, made by the lead's program: what differs is the seed, and the swept scalars."""
+    """The first state of one run, made by the lead's program. Seed and swept scalars are the run's own."""
     state = experiment.first_state(self.lead.init)
     return state.replace(hparams=self._hparams(experiment))
 
@@ -144,7 +145,7 @@ class Group:
     return jax.device_put(hparams, self.lead.devices.replicated)
 
   def until(self, step: int, record_every: int) -> int:
-    """Up to which step the next call of the program goes: as many as it can, but not past what is due before."""
+    """The step at which the next call of the program ends: as far as it can go without passing what is due."""
     phase_begins = [phase.begin for phase in self.lead.algorithm.phases]
     if self.lead.algorithm.phase_at(step).enters_at(step):
       return step + 1  # a program of its own
@@ -155,16 +156,16 @@ class Group:
     return whole if whole - step == self.steps_a_dispatch else step + 1
 
   def advance(self, states: States, step: int, steps: int, active: np.ndarray) -> tuple[States, Any]:
-    """Updates the states of the active runs, which are consumed.
+    """Updates the states of the active runs. The states are consumed.
 
     Args:
-      states: at `step`.
-      step: updates done.
-      steps: their number, `until(step) - step`.
-      active: (runs,) bool; others stay as they are.
+      states: the states at `step`.
+      step: number of updates done.
+      steps: number of updates to make, `until(step) - step`.
+      active: (runs,) bool. States of the other runs stay as they are.
 
     Returns:
-      The states after them, and metrics that `lanes.rows` fetches: for each run, by name, (steps,) or scalars.
+      The next states, and metrics that `lanes.rows` fetches: for each run, by name, (steps,) arrays or scalars.
     """
     phase = self.lead.algorithm.phase_at(step)
     program = self._program(phase.name, phase.enters_at(step), steps)
@@ -188,10 +189,10 @@ class Group:
 
     Args:
       states: without the optimisers' moments; see `experiment.kept`.
-      pause: called before each batch; it may raise to end the evaluation early.
+      pause: called before each batch. It may raise an error to end the evaluation early.
 
     Returns:
-      For each run what was found.
+      The outcome for each run.
     """
     everyone = np.ones(len(self.experiments), bool)
     totals: dict[Split, Any] = {}
@@ -213,19 +214,19 @@ class Group:
     return self.lanes.compile(one, updates=False)
 
   def keep(self, states: States) -> States:
-    """What evaluation needs of states, without the optimisers' moments; not a copy."""
+    """The states without the optimisers' moments, which evaluation does not need. Not a copy."""
     return [kept(state) for state in states] if isinstance(states, list) else kept(states)
 
   def copy(self, states: States) -> States:
-    """The states in buffers of their own, which the next update does not consume."""
+    """Copies of the states in buffers that the next update does not consume."""
     return jax.tree.map(lambda x: x.copy(), states)
 
   def choose(self, improved: np.ndarray, states: States, best: States) -> States:
-    """For each run a copy of its state where it improved, else the best so far.
+    """For each run a copy of its state if it improved, else the best state so far.
 
     Args:
       improved: (runs,) bool.
-      states, best: without moments.
+      states, best: states without moments.
     """
     if improved.all():
       return self.copy(states)
@@ -248,15 +249,15 @@ class Group:
     return self.lanes.compile(one, updates=False)
 
   def tree(self, states: States) -> Any:
-    """The states as a checkpoint has them: a lone run's is one state."""
+    """The states as a checkpoint holds them; for a lone run that is one state."""
     return states[0] if isinstance(states, list) and len(states) == 1 else states
 
   def untree(self, tree: Any) -> States:
-    """The states from what a checkpoint has."""
+    """The states from what a checkpoint holds."""
     return [tree] if len(self.experiments) == 1 and not isinstance(tree, list) else tree
 
   def seconds(self, steps: int = 3) -> tuple[float, float]:
-    """Measures an update of all runs: seconds to compile it, and then to compute it (the median of `steps`)."""
+    """Measures an update of all runs: seconds to compile it, and seconds to compute it (the median of `steps`)."""
     states, everyone, times = self.first_states(), np.ones(len(self.experiments), bool), []
     for step in range(steps + 2):
       start = time.perf_counter()
@@ -267,15 +268,15 @@ class Group:
 
 
 def build(experiments: Sequence[Experiment], feed: Feed, how: str) -> Group:
-  """Makes a group, and decides how it is computed.
+  """Makes a group and decides how it is computed.
 
   Args:
-    experiments: `alike`.
-    feed: where their batches come from.
-    how: of `lanes.KINDS`; or "auto": the runs one after the other, whose numbers are those of lone runs bit for bit,
-      unless another program takes less than `CLEARLY` of their time. That is measured where it can pay: where the runs
-      one after the other would take some times as long as it takes to compile another program. A smaller gain may be
-      the noise of a shared machine, and the numbers of a run must not depend on that.
+    experiments: see `alike`.
+    feed: supplies the batches.
+    how: one of `lanes.KINDS`, or "auto": one after the other, with the numbers of lone runs bit for bit, unless another
+      program takes less than `CLEARLY` of that time. This is measured if it can pay: if training the runs one after the
+      other would take several times as long as compiling another program. A smaller gain may be the noise of a shared
+      machine, and the numbers of a run must not depend on that.
 
   Raises:
     UserError: `how` is not known, or does not fit.

@@ -1,4 +1,7 @@
-"""A queue of commands on this machine: so many at once, each on its share of the cores; progress is told in lines."""
+"""A queue of commands on this machine.
+
+Several run at once, each on its share of the cores, and report progress in lines.
+"""
 
 import ctypes
 import glob
@@ -18,9 +21,9 @@ from typing import NamedTuple
 from dgjax.errors import UserError, printable
 from dgjax.preemption import PREEMPTED
 
-OUTPUT = "output.txt"  # in a job's folder: all that its command prints
-POLL = 0.05  # seconds between looks at what has ended
-WATCH = 1.0  # seconds between looks for results
+OUTPUT = "output.txt"  # in a job's folder: everything that its command prints
+POLL = 0.05  # seconds between checks for ended processes
+WATCH = 1.0  # seconds between checks for results
 
 
 class Job(NamedTuple):
@@ -28,7 +31,7 @@ class Job(NamedTuple):
 
   Attributes:
     name: for messages.
-    folder: gets its output; the runs that it makes are in it, at any depth.
+    folder: the folder of the command's output and, at any depth, of its runs.
     command: the words of the command line.
   """
 
@@ -38,7 +41,7 @@ class Job(NamedTuple):
 
 
 class Share(NamedTuple):
-  """The part of the machine that a job computes on: cores, and the number of a GPU or none."""
+  """The part of the machine that a job computes on: cores, and the number of a GPU, if any."""
 
   cores: tuple[int, ...]
   gpu: str | None
@@ -48,7 +51,7 @@ def shares(jobs: int) -> list[Share]:
   """Divides this machine's GPUs or cores among `jobs` jobs.
 
   Raises:
-    UserError: there are too few for as many.
+    UserError: there are fewer GPUs or cores than jobs.
   """
   cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
   visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -62,19 +65,19 @@ def shares(jobs: int) -> list[Share]:
 
 
 class Queue:
-  """Runs jobs, so many at once, until all have ended or a signal stops them."""
+  """Runs several jobs at once until all have ended or a signal stops them."""
 
   def __init__(self, jobs: Sequence[Job], where: Sequence[Share]):
     """Takes over SIGTERM and SIGINT."""
     self._jobs, self._free = jobs, list(where)
     self._processes: set[subprocess.Popen[bytes]] = set()
     self._stopping = False
-    self._lock = threading.RLock()  # a signal's handler may come while the main thread holds it
+    self._lock = threading.RLock()  # a signal handler may run while the main thread holds it
     for number in (signal.SIGTERM, signal.SIGINT):
       signal.signal(number, self.stop)
 
   def stop(self, number: int, frame: FrameType | None = None) -> None:
-    """Handles a signal: the running jobs save and stop, no others start; a second Ctrl-C ends them."""
+    """Handles a signal: running jobs save and stop, and no others start. A second Ctrl-C ends them."""
     with self._lock:
       again, self._stopping = self._stopping, True
       for process in self._processes:
@@ -82,7 +85,7 @@ class Queue:
           process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
 
   def work(self) -> list[int]:
-    """Runs everything, and says on stderr as it happens which runs and which jobs have ended.
+    """Runs all jobs, and reports on stderr which runs and which jobs have ended.
 
     Returns:
       The exit status of each job; PREEMPTED for those that were not started.
@@ -143,17 +146,17 @@ def die_with_parent() -> None:
 
 
 def last_line(path: pathlib.Path) -> str:
-  """The last line that a program wrote into a file, without what a progress bar drew over."""
+  """The last line that a program wrote into a file, without overwritten states of a progress bar."""
   lines = [line for line in re.split(r"[\r\n]+", path.read_text(errors="replace")) if line.strip()]
   return lines[-1] if lines else "it printed nothing"
 
 
 def _ended(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The files that runs leave at their end: results, or why there are none."""
+  """The files that runs leave when they end: results, or the reason of a failure."""
   return sorted(path for name in ("results.json", "failure.json") for path in folder.rglob(name))
 
 
 def _settle(share: Share) -> None:
-  """In the new process: keeps to its cores, and ends with the one that started it."""
+  """Runs in the new process: binds it to its cores, and to the life of the process that started it."""
   die_with_parent()
   os.sched_setaffinity(0, share.cores)

@@ -1,7 +1,7 @@
-"""How the runs of a group are computed: one after the other, by one kernel for all, or spread over the devices.
+"""Lanes: how the runs of a group are computed: one after the other, by one kernel for all, or spread over devices.
 
-A function of one run, `(state, part, shared) -> ...`, is written as if there were no others. `part` is what differs
-between runs (indices of a batch, or the batch), `shared` what does not (the images on the device).
+A function of one run, `(state, part, shared) -> ...`, is written as if there were no other runs. `part` is what differs
+between runs (the indices of a batch, or the batch). `shared` is what does not (the images on the device).
 """
 
 import abc
@@ -16,14 +16,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from dgjax.parallel import Devices
 
 RUNS = "runs"  # the mesh's axis under `Spread`
-States = Any  # of all runs, as a kind of lanes keeps them
+States = Any  # the states of all runs, as a kind of lanes keeps them
 
 
 class Lanes(abc.ABC):
   """The computations of several runs.
 
   Attributes:
-    name: as `config.grouping` has it.
+    name: the value of `config.grouping` that chooses these lanes.
   """
 
   name: ClassVar[str]
@@ -33,7 +33,7 @@ class Lanes(abc.ABC):
 
   @abc.abstractmethod
   def join(self, states: Sequence[Any]) -> States:
-    """The states of all runs, as these lanes keep them, from one for each run."""
+    """Joins one state for each run into the states of all runs, as these lanes keep them."""
 
   @abc.abstractmethod
   def split(self, states: States) -> list[Any]:
@@ -41,25 +41,26 @@ class Lanes(abc.ABC):
 
   @abc.abstractmethod
   def rows(self, outputs: Any) -> list[Any]:
-    """What a compiled function returned, fetched to the host, for each run."""
+    """For each run, what a compiled function returned, after it was fetched to the host."""
 
   @abc.abstractmethod
   def compile(self, function: Callable[..., Any], *, updates: bool) -> Callable[..., Any]:
     """Compiles a function of one run for all of them.
 
     Args:
-      function: of a state, a part and what is shared. With `updates` it returns the next state and outputs, else
+      function: takes a state, a part and what is shared. With `updates` it returns the next state and outputs, else
         outputs alone.
       updates: whether states are consumed.
 
     Returns:
-      A function of the states, a list of parts in NumPy, one a run, what is shared, and (runs,) bool, which runs
-      are active. It returns the next states (those of other runs as they were) and outputs; see `rows`.
+      A function of four arguments: the states; a list with one part for each run, in NumPy; what is shared; and (runs,)
+      bool, which runs are active. It returns the next states (those of inactive runs are unchanged) and the outputs;
+      see `rows`.
     """
 
 
 class OneByOne(Lanes):
-  """Each run by itself: the program of a lone run, once for each. Results are a lone run's, bit for bit."""
+  """Runs one after the other, by the program of a lone run. Results equal a lone run's bit for bit."""
 
   name = "map"
 
@@ -89,7 +90,7 @@ class _Together(Lanes):
   """Runs whose states are kept as one, with a leading axis of runs."""
 
   def _shape(self, x: Any) -> Any:
-    """Lays a leaf with a leading axis of runs where it is computed with."""
+    """Places a leaf with a leading axis of runs on the devices that compute with it."""
     return jnp.asarray(x)
 
   def join(self, states):
@@ -140,7 +141,10 @@ class Stacked(_Together):
 
 
 class Spread(_Together):
-  """Runs are spread over the devices, where each is computed whole; several on a device by `jax.vmap`."""
+  """Runs are spread over the devices.
+
+  A run is computed on one device; several runs on a device are under `jax.vmap`.
+  """
 
   name = "spread"
 
@@ -171,12 +175,12 @@ KINDS: dict[str, type[Lanes]] = {kind.name: kind for kind in (OneByOne, Stacked,
 
 
 def _row(tree: Any, index: int) -> Any:
-  """One run's part of what is kept with a leading axis of runs."""
+  """One run's entry along the leading axis of runs."""
   return jax.tree.map(lambda x: x[index], tree)
 
 
 def _where(active: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-  """Each run's new leaf where it is active; typed keys are among the leaves."""
+  """The new leaf of each active run, and the old leaf of the others. Leaves may be typed keys."""
   if jnp.issubdtype(new.dtype, jax.dtypes.prng_key):
     chosen = _where(active, jax.random.key_data(new), jax.random.key_data(old))
     return jax.random.wrap_key_data(chosen, impl=jax.random.key_impl(new))

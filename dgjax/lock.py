@@ -23,8 +23,8 @@ import jax
 
 NAME = ".lock"
 BEAT = 10.0  # seconds between two renewals of the lock
-STALE = 60.0  # seconds without a renewal after which its process is taken for dead
-SETTLE = 0.5  # seconds in which two processes that take the same stale lock see each other
+STALE = 60.0  # seconds without a renewal after which a process counts as dead
+SETTLE = 0.5  # seconds within which two processes that take the same stale lock notice each other
 
 log = logging.getLogger("dgjax")
 
@@ -32,13 +32,13 @@ log = logging.getLogger("dgjax")
 class FolderLock:
   """Exclusive use of a run's folder, as a context manager; with several processes, process 0 locks for all.
 
-  The lock is a file that names its holder and that a thread renews every `BEAT` seconds, on which the holder also has
-  the system's lock (flock) where the file system has that. A lock is left over, and taken, if
+  The lock is a file that names its holder. A thread renews it every `BEAT` seconds. If the file system supports it, the
+  holder also has the system's lock (flock) on the file. A lock counts as left over, and is taken, if
 
-  - the system's lock is free and the holder was of this machine: it is dead, and a kill leaves no system's lock behind;
-  - there is no system's lock, and the holder, of this machine, is no longer among its processes;
-  - the holder is of another machine, which may not see this machine's system's locks (a shared file system), and has
-    not renewed the file for `STALE` seconds of this process's waiting. Clocks are not compared.
+  - the system's lock is free and the holder ran on this machine: it is dead, since a kill frees the system's lock;
+  - there is no system's lock, and the holder is no longer among this machine's processes;
+  - the holder is on another machine, which may not see this machine's locks (on a shared file system), and has not
+    renewed the file while this process waited for `STALE` seconds. Clocks are not compared.
   """
 
   def __init__(self, folder: pathlib.Path):
@@ -83,10 +83,10 @@ class FolderLock:
     self._close()
 
   def check(self) -> None:
-    """Makes sure that the lock is still ours; call it on process 0, or on all, before writing what others rely on.
+    """Makes sure that the lock is still ours. Call it on process 0, or on all, before writing what others rely on.
 
     Raises:
-      UserError: another process took it, as it may after this one stood still for `STALE` seconds.
+      UserError: another process took it, as it may if this one stood still for `STALE` seconds.
     """
     if self._file is not None and not self._is_ours():
       raise UserError(f"{self._folder} was taken over by {_named(_parsed(self._read()))} while this process stood "
@@ -99,7 +99,7 @@ class FolderLock:
       locked = _flock(self._file)
       if locked is False:
         return self._in_use()
-      if created:  # by one process alone, also where machines share the file system
+      if created:  # by one process alone, even on a file system that machines share
         self._write()
         return ""
       found = self._read()
@@ -108,7 +108,7 @@ class FolderLock:
         return self._in_use()
       if self._is_file():
         break
-      self._close()  # the holder has just given it up: this is no longer the file that others will find
+      self._close()  # the holder has just released it: others will no longer find this file
     self._write()
     if not ours:
       time.sleep(SETTLE)
@@ -125,7 +125,7 @@ class FolderLock:
           return bool(flags)
 
   def _alive(self, found: bytes) -> bool:
-    """Whether the holder that a file names is at work; may watch it for a while."""
+    """Whether the holder that a file names is at work. May watch it for a while."""
     holder = _parsed(found)
     seen = holder and all(holder[key] == self._holder[key] != "" for key in ("machine", "processes"))
     if holder and seen:  # it counts its processes as we do
@@ -150,13 +150,13 @@ class FolderLock:
 
   def _renew(self) -> None:
     while not self._ended.wait(BEAT):
-      # A full disk or a file server away for a while ends nothing; after `STALE` seconds another process may take over.
+      # A full disk or an absent file server does not end the run; after `STALE` seconds another process may take over.
       with contextlib.suppress(OSError):
         if self._is_ours():
           self._write()
 
   def _write(self) -> None:
-    """Writes the file in one piece, of the same length each time, so that renewing it needs no room."""
+    """Writes the file in one piece and always with the same length, so that renewing it needs no disk space."""
     assert self._file is not None
     self._beats += 1
     text = json.dumps({**self._holder, "beat": f"{self._beats:012d}"}).encode()
@@ -166,7 +166,7 @@ class FolderLock:
     os.fsync(self._file)
 
   def _read(self) -> bytes:
-    """The file as others find it; b"" if it is gone."""
+    """The content of the file as others find it; b"" if it is gone."""
     try:
       return self._path.read_bytes()
     except FileNotFoundError:
@@ -176,7 +176,7 @@ class FolderLock:
     return (_parsed(self._read()) or {}).get("id") == self._holder["id"]
 
   def _is_file(self) -> bool:
-    """Whether the open file is the one that others find."""
+    """Whether the open file is the file that others find."""
     assert self._file is not None
     try:
       return os.path.samestat(os.fstat(self._file), os.stat(self._path))
@@ -185,12 +185,12 @@ class FolderLock:
 
   def _close(self) -> None:
     if self._file is not None:
-      os.close(self._file)  # which gives up the system's lock
+      os.close(self._file)  # this releases the system's lock
       self._file = None
 
 
 def _flock(file: int | None) -> bool | None:
-  """Takes the system's lock on a file; False if another has it, None if there is none to take here."""
+  """Takes the system's lock on a file. False: another process has it. None: there is no such lock here."""
   if fcntl is None or file is None:
     return None
   try:
@@ -203,7 +203,7 @@ def _flock(file: int | None) -> bool | None:
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
-  """The holder that a file names; None where it is empty or being written."""
+  """The holder that a file names; None if the file is empty or being written."""
   try:
     holder = json.loads(content)
   except ValueError:
@@ -219,7 +219,7 @@ def _named(holder: dict[str, Any] | None) -> str:
 
 
 def _machine() -> str:
-  """What tells one start of one machine, or one machine at least, from all others."""
+  """An identifier of this start of this machine or, if there is none, of this machine."""
   try:
     return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
   except OSError:
@@ -227,7 +227,7 @@ def _machine() -> str:
 
 
 def _processes() -> str:
-  """The name space in which process numbers of this process count (containers have their own); "" if unknown."""
+  """The namespace of this process's process numbers (containers have their own); "" if unknown."""
   try:
     return os.readlink("/proc/self/ns/pid")
   except OSError:
@@ -235,9 +235,9 @@ def _processes() -> str:
 
 
 def _started(process: int) -> str:
-  """When a process of this machine started, in the system's own measure; "" if it is dead or cannot be told.
+  """When a process of this machine started, in the system's own unit; "" if it is dead or unknown.
 
-  Numbers of processes are given again; with the start they are unique.
+  Process numbers are reused. Together with the start they are unique.
   """
   try:
     # The name of the command, in parentheses, may hold spaces.

@@ -15,24 +15,24 @@ SCHEDULES = ("constant", "exponential", "inverse")
 OPTIMIZERS = ("adam", "sgd", "rmsprop", "adadelta")
 DECAYED = ("all", "kernels")
 ROLES = ("trunk", "head", "residuals", "masks", "discriminator")
-"""What a parameter can be to a run: the network's stages and the method say which (`algorithms.role`)."""
+"""What a parameter can be to a run. The network's stages and the method decide it (`algorithms.role`)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-  """Factor on the learning rate, 1 at the start.
+  """A factor on the learning rate that is 1 at the start.
 
   Source: DMG, section 7.5 (PACS: exponential, 0.99 per epoch; DomainNet: inverse, gamma 1e-4, power 0.75,
     whose clock is the epoch in the paper and the iteration in the released code).
 
   Attributes:
-    name: "constant"; "exponential", decay**t; or "inverse", (1 + gamma t)**-power.
-    clock: what t counts from zero: whole "epoch"s or "step"s.
-    period: of how many of them; 1 counts each, 2 every second.
-    decay: of "exponential".
-    gamma: of "inverse".
-    power: of "inverse".
-    steps_per_epoch: length of an epoch in steps; need not be whole.
+    name: the factor at time t: "constant", 1; "exponential", decay**t; or "inverse", (1 + gamma t)**-power.
+    clock: what t counts, from zero: whole epochs ("epoch") or steps ("step").
+    period: number of epochs or steps after which t rises by 1.
+    decay: base of "exponential".
+    gamma: gamma of "inverse".
+    power: power of "inverse".
+    steps_per_epoch: length of an epoch in steps, in general no whole number.
   """
 
   name: str = "constant"
@@ -66,12 +66,12 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Factors:
-  """How the parameters of one role differ from the others.
+  """How the learning rate and weight decay of one role's parameters differ from the others'.
 
   Attributes:
-    rate: factor on the learning rate.
-    decay: factor on the weight decay.
-    constant: whether the schedule leaves their learning rate alone.
+    rate: factor on the learning rate of this role's parameters.
+    decay: factor on the weight decay of this role's parameters.
+    constant: whether the learning rate of this role's parameters ignores the schedule.
   """
 
   rate: float = 1.0
@@ -83,24 +83,24 @@ class Factors:
 class Optimizer:
   """Adam, SGD, RMSProp or Adadelta with coupled L2 (gradient + weight_decay * parameter).
 
-  Adam (beta2 0.999), SGD and Adadelta are PyTorch's. RMSProp is TensorFlow's, which CrossGrad's released
-  code uses: the mean square starts at 1, epsilon is added to it before the root, and momentum adds up steps that have
-  their learning rate already.
+  Adam (beta2 0.999), SGD and Adadelta are PyTorch's. RMSProp is TensorFlow's, which CrossGrad's released code uses: the
+  mean square starts at 1, epsilon is added to it before the root, and momentum sums steps that are already multiplied
+  by the learning rate.
 
   Attributes:
     name: "adam", "sgd", "rmsprop" or "adadelta".
-    learning_rate: of all parameters, times their role's factor and the schedule's.
-    weight_decay: of all parameters that decay, times their role's factor.
+    learning_rate: learning rate of all parameters, before the factors of their role and of the schedule.
+    weight_decay: coefficient of L2, which is added to the gradient, before the factor of the parameter's role.
     schedule: factor on the learning rate by the step.
-    roles: role -> its factors; a role that is not named has factors of 1.
-    role: says the role of the parameter at a path, such as ("masks", "layer4").
-    decayed: "all" parameters, or the "kernels" of convolutions and linear layers alone.
-    beta1: of Adam, weight of its old mean.
-    momentum: of SGD and RMSProp.
+    roles: role -> its factors. A role that is not named has factors of 1.
+    role: function from a parameter's path, such as ("masks", "layer4"), to its role.
+    decayed: what weight decay applies to: "all" parameters, or only the "kernels" of convolutions and linear layers.
+    beta1: weight of the old mean of gradients in Adam.
+    momentum: momentum of SGD and RMSProp.
     nesterov: whether SGD's momentum is Nesterov's.
-    decay: of RMSProp's and Adadelta's mean squares.
-    epsilon: keeps divisors away from zero; not of SGD.
-    clip: bound on the elements of the gradient, weight decay included; 0: none.
+    decay: weight of the old mean square in RMSProp and Adadelta.
+    epsilon: constant that keeps divisors away from zero, in all but SGD.
+    clip: bound on the absolute elements of the gradient, weight decay included. 0: none.
   """
 
   name: str
@@ -135,11 +135,11 @@ class Optimizer:
     return {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay, "roles": roles}
 
   def build(self, hparams: Mapping[str, Any], step: jax.Array) -> optax.GradientTransformation:
-    """The transformation of gradients at `step`: its own state holds moments only.
+    """The transformation of gradients at `step`. Its own state holds moments only.
 
     Args:
-      hparams: as of `hparams()`, with array scalars for values.
-      step: integer scalar, updates done so far.
+      hparams: what `hparams()` returns, with scalar arrays for values.
+      step: integer scalar, number of updates done.
     """
     factor = self.schedule(step)
 
@@ -194,7 +194,7 @@ def from_config(config: Any, steps_per_epoch: float, role: Callable[[Sequence[st
     config: keys `name`, `learning_rate`, `weight_decay`, `decayed`, `beta1`, `momentum`, `nesterov`, `decay`,
       `epsilon`, `clip`, `schedule` (fields of `Schedule`), and `roles`: role -> fields of `Factors`.
     steps_per_epoch: the length of an epoch in steps.
-    role: as of `Optimizer`.
+    role: see `Optimizer`.
     known: the roles that the run has.
 
   Raises:

@@ -1,4 +1,4 @@
-"""One update on any number of devices and processes: jit over a mesh (default), or pmap.
+"""Runs one update on any number of devices and processes, by jit over a mesh (default) or by pmap.
 
 The update is the same function on any number of them. Its sums are taken in another order, so losses differ by
 rounding, which training amplifies: docs/reliability.md has how far each method gets.
@@ -70,10 +70,10 @@ def _number(name: str) -> int:
 
 
 def agree(value: Any) -> Any:
-  """What process 0 gives, on every process; all of them must call it.
+  """The value of process 0, on every process. All processes must call it.
 
   Args:
-    value: JSON-able; that of other processes is ignored.
+    value: a JSON value. Values of other processes are ignored.
   """
   if jax.process_count() == 1:
     return value
@@ -84,14 +84,14 @@ def agree(value: Any) -> Any:
 
 
 def failed(error: BaseException, message: str) -> str:
-  """Tells the other processes that this one fails, and finds out whether that is another one's fault.
+  """Tells the other processes that this one fails, and finds out whether another one caused it.
 
   Args:
     error: that ends this process.
     message: what it says, in one line.
 
   Returns:
-    The line to show; it names the process that failed first where that is another one.
+    The line to show. If another process failed first, the line names it.
   """
   if _peers is None:
     return message
@@ -106,7 +106,7 @@ def began() -> None:
 
 
 def leave_others(status: int, seconds: float = 5.0) -> None:
-  """Makes sure that a process that failed ends, with this exit status, though others go on.
+  """Makes sure that a failed process ends with this exit status even if others go on.
 
   A clean shutdown waits for all processes, and they wait for this one in their next collective operation.
 
@@ -121,7 +121,7 @@ def leave_others(status: int, seconds: float = 5.0) -> None:
 
 
 def differing(value: Any) -> list[int]:
-  """Processes whose value is another than that of process 0; all of them must call it.
+  """The processes whose value differs from that of process 0. All processes must call it.
 
   Args:
     value: JSON-able.
@@ -137,8 +137,8 @@ class Devices:
   """The devices of a run, and how its computations are spread over them.
 
   Attributes:
-    kind: "jit", one program over the mesh with global-batch semantics: batch statistics and every loss see the whole
-      batch; or "pmap", one program per device, gradients and batch statistics averaged over devices.
+    kind: "jit": one program over the mesh with global-batch semantics, so batch statistics and every loss see the whole
+      batch. "pmap": one program for each device; gradients and batch statistics are averaged over devices.
     mesh: all devices of all processes, in one axis.
   """
 
@@ -157,7 +157,7 @@ class Devices:
 
   @property
   def arithmetic(self) -> dict[str, Any]:
-    """What rounding depends on: two runs that differ in it differ in their last digits, and later in more.
+    """What rounding depends on. Two runs that differ in it differ in their last digits, and later in more.
 
     `backend` is whose convolutions and products are in use, "native" (oneDNN's, which serve one CPU device alone) or
     "xla"; `threads` is `ops.threads`; sums over a batch are split among `devices` and `processes`.
@@ -166,9 +166,9 @@ class Devices:
             "devices": self.mesh.size, "processes": jax.process_count()}
 
   def put(self, batch: Mapping[str, Any]) -> Batch:
-    """Copies this process's rows of a batch, NumPy arrays, to its devices, as rows of the global batch.
+    """Copies this process's rows of a batch (NumPy arrays) to its devices, as rows of the global batch.
 
-    Arrays of several steps have these as one more leading axis, as `feed.Feed.take` gives them.
+    Arrays of several steps have the steps as a further leading axis, as `feed.Feed.take` returns them.
     """
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, x), batch)
 
@@ -183,11 +183,11 @@ class Devices:
     return self.compile(lambda key: algorithm.init(key, zeros()))
 
   def compile(self, function: Callable[..., Any], updates: bool = False) -> Callable[..., Any]:
-    """Compiles a function whose results are wanted on every device.
+    """Compiles a function whose results are needed on every device.
 
     Args:
-      function: with `updates`, of a state, a batch and what all batches share, to the next state and metrics; the
-        algorithm whose update it is has to have this object's `axis`.
+      function: with `updates`, a function from a state, a batch and what all batches share to the next state and
+        metrics. Its algorithm has to have this object's `axis`.
       updates: whether the first argument is consumed.
     """
     if not updates:
@@ -221,8 +221,8 @@ def make(kind: str, devices: int, batch_size: int, target_batch_size: int = 0) -
   Args:
     kind: "jit" or "pmap".
     devices: how many; 0 for all.
-    batch_size: of training; it must divide among the devices.
-    target_batch_size: of the target's part of a batch, which must divide too; 0: there is none.
+    batch_size: training batch size, which the number of devices must divide.
+    target_batch_size: size of a batch's target part, which the number of devices must divide too. 0: there is none.
 
   Raises:
     UserError: a setting does not fit.

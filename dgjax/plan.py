@@ -1,4 +1,4 @@
-"""From a config to its runs: a target domain each, the values of a sweep, seeds; those of one shape train together."""
+"""From a config to its runs: one for each target domain, swept value and seed. Runs of one shape train together."""
 
 import contextlib
 import hashlib
@@ -30,7 +30,7 @@ MOST_TOLD = 5  # failed runs that a message names
 
 
 class Transfer(NamedTuple):
-  """The domains of one run, as the config's keys have them, and its folder within the whole's."""
+  """The domains of one run, as values of the config's keys, and the name of its folder."""
 
   sources: str
   target: str
@@ -56,9 +56,9 @@ class Planned(NamedTuple):
   """One run of a plan.
 
   Attributes:
-    config: its own: one target, one seed, no sweep.
-    folder: where it will be.
-    changes: the keys that tell it from the config it comes from -> their values as written on a command line.
+    config: the run's own config: one target, one seed, no sweep.
+    folder: the run's folder.
+    changes: keys in which it differs from the config it comes from -> values, as on a command line.
   """
 
   config: ConfigDict
@@ -67,7 +67,7 @@ class Planned(NamedTuple):
 
 
 def transfers(config: ConfigDict, dataset: Dataset | None = None) -> list[Transfer]:
-  """The targets of a config: one, or each that there can be, each source alone with it if so asked.
+  """The transfers of a config: one target, or every possible target; with `sources=each`, one for each single source.
 
   Args:
     config: as loaded; `target` may be "all" and `sources` "each".
@@ -89,12 +89,12 @@ def plan(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset | None = No
 
   Args:
     config: as loaded.
-    workdir: the folder of the run, or that of the runs' folders: TARGET/KEY=VALUE/seed=K, each part only where there
-      are several.
+    workdir: the folder of the run. With several runs, theirs are TARGET/KEY=VALUE/seed=K below it; a part of this path
+      is there only if there are several.
     dataset: the data set, where it does not come from the config.
 
   Returns:
-    For each target its runs: every combination of the sweep's values, under every seed.
+    For each target its runs: every combination of swept values under every seed.
   """
   check(config)
   swept = sweep_values(config)
@@ -120,14 +120,14 @@ def plan(config: ConfigDict, workdir: pathlib.Path, dataset: Dataset | None = No
 
 def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | None = None,
           command: Callable[[Planned], str] = lambda planned: "", from_step: int | None = None) -> list[dict[str, Any]]:
-  """Trains all runs of a config, or goes on with them; finished ones are not trained again.
+  """Trains or resumes all runs of a config. Finished runs are not trained again.
 
   Args:
     config: as loaded.
     workdir: the folder of the run, or of the folders of the runs.
     dataset: the data set, where it does not come from the config.
-    command: what makes one run again, for its record.
-    from_step: of a checkpoint that the run, which must be a single one, goes on from; see `RunFolder.claim`.
+    command: function from a run to the command that repeats it, for its record.
+    from_step: step of a checkpoint from which a single run goes on; see `RunFolder.claim`.
 
   Returns:
     The contents of each run's `results.json`.
@@ -149,10 +149,10 @@ def train(config: ConfigDict, workdir: pathlib.Path | str, dataset: Dataset | No
 def train_planned(plans: Sequence[Sequence[Planned]], dataset: Dataset | None = None,
                   command: Callable[[Planned], str] = lambda planned: "", *, past_failures: bool = False,
                   from_step: int | None = None) -> dict[pathlib.Path, dict[str, Any] | None]:
-  """Trains planned runs, or goes on with them; finished ones are not trained again.
+  """Trains or resumes planned runs. Finished runs are not trained again.
 
   Args:
-    plans: one after the other; the runs of each are of one target, and those of one shape train together.
+    plans: lists of runs with one target each, which are trained in turn. Runs of one shape train together.
     dataset: the data set, where it does not come from the configs.
     command: what makes one run again, for its record.
     past_failures: whether groups in which every run failed before are passed over; else they are tried again.
@@ -198,7 +198,7 @@ def train_planned(plans: Sequence[Sequence[Planned]], dataset: Dataset | None = 
 
 def _train(configs: Sequence[ConfigDict], folders: Sequence[RunFolder], dataset: Dataset | None,
            past_failures: bool, alone: bool) -> Iterator[tuple[list[RunFolder], list[dict[str, Any] | None]]]:
-  """Trains runs of one target, those of one shape together; yields folders of a group and what came of them."""
+  """Trains runs of one target, those of one shape together. Yields the folders and the results of each group."""
   built = experiments(configs, dataset)
   for numbers in itertools.chain(*(_apart(numbers, folders) for numbers in group.alike(built))):
     together = [folders[number] for number in numbers]
@@ -244,7 +244,7 @@ def _apart(numbers: list[int], folders: Sequence[RunFolder]) -> list[list[int]]:
 
 
 def experiments(configs: Sequence[ConfigDict], dataset: Dataset | None = None) -> list[Experiment]:
-  """Assembles runs; a data set that several of them share is opened once.
+  """Assembles runs. A data set that several of them share is opened once.
 
   Args:
     configs: each of one run.
@@ -260,7 +260,7 @@ def experiments(configs: Sequence[ConfigDict], dataset: Dataset | None = None) -
 
 
 def command_line(path: str, overrides: Sequence[str]) -> Callable[[Planned], str]:
-  """Returns what says, for each run of a command, the command that makes that run alone again.
+  """A function from a run of a command to the command that repeats that run alone.
 
   Args:
     path: the command's --config.

@@ -1,4 +1,4 @@
-"""How fast runs go: a progress bar for people, examples a second and time lost to input for their records."""
+"""The pace of runs: a progress bar, and records of examples a second and of time lost to input."""
 
 import logging
 import time
@@ -11,19 +11,19 @@ from dgjax.recorder import Recorder
 
 log = logging.getLogger("dgjax")
 
-SLOW = 0.2  # share of the time that may be waited for input before a run says so
+SLOW = 0.2  # share of the time that a run may wait for input before it warns
 
 
 class Pace:
-  """Counts steps, shows them on process 0, and records how many examples a second they make."""
+  """Counts steps, shows them on process 0, and records examples a second."""
 
   def __init__(self, recorders: Sequence[Recorder], step: int, steps: int, batch_size: int):
     """
     Args:
-      recorders: of the runs that are trained together.
-      step: updates done.
-      steps: updates in the whole run.
-      batch_size: examples in an update of one run.
+      recorders: the recorders of the runs that are trained together.
+      step: number of updates done.
+      steps: number of updates in the whole run.
+      batch_size: number of examples in an update of one run.
     """
     self._recorders, self._batch_size, self._said, self._waited = recorders, batch_size, False, 0.0
     self._shown = step
@@ -32,7 +32,7 @@ class Pace:
     self.restart(step)
 
   def restart(self, step: int, waited: float | None = None) -> None:
-    """Starts the clock at `step`, after what is not to count as training."""
+    """Starts the clock anew at `step`, after work that does not count as training."""
     self._since, self._clock = step, time.perf_counter()
     self._waited = self._waited if waited is None else waited
 
@@ -45,8 +45,8 @@ class Pace:
     """Records the pace since the last time.
 
     Args:
-      step: updates done; their metrics were fetched, so that they are complete.
-      waited: seconds that training has waited for batches, in all.
+      step: number of updates done. Their metrics were fetched, so they are complete.
+      waited: total seconds that training has waited for batches.
     """
     seconds = time.perf_counter() - self._clock
     share = min((waited - self._waited) / seconds, 1.0)

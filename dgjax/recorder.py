@@ -1,4 +1,4 @@
-"""The record of a run: one JSON object a line, and the same as TensorBoard events."""
+"""The record of a run: one JSON object a line, and the same values as TensorBoard events."""
 
 import contextlib
 import json
@@ -21,12 +21,12 @@ log = logging.getLogger("dgjax")
 
 
 class NotFinite(UserError):
-  """A metric of training is infinite or no number. Who knows what is saved passes it on as `after`.
+  """A training metric is infinite or NaN. A caller that knows the newest checkpoint raises it as `after(saved)`.
 
   Attributes:
-    name: of the metric.
-    value: that it had.
-    step: of the update that gave it.
+    name: the metric's name.
+    value: the metric's value.
+    step: the update that gave it.
   """
 
   def __init__(self, name: str, value: float, step: int, told: str = ""):
@@ -35,7 +35,7 @@ class NotFinite(UserError):
     self.name, self.value, self.step = name, value, step
 
   def after(self, saved: int | None) -> "NotFinite":
-    """The same error, which says what the newest checkpoint is: that of step `saved`, or none."""
+    """The same error with the newest checkpoint in its message: that of step `saved`, or none."""
     told = ("; nothing was saved yet: lower config.optimizer.learning_rate" if saved is None else
             f": go on from the newest checkpoint with --from_step={saved} and a lower --config.optimizer.learning_rate")
     return NotFinite(self.name, self.value, self.step, told)

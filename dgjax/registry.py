@@ -19,7 +19,7 @@ def is_path(name: str) -> bool:
 
 
 def absolute(name: str) -> str:
-  """The name to record: a file of one's own by its absolute path, so that it is found from any folder."""
+  """The name to record. A file of your own is recorded by its absolute path, so that it is found from any folder."""
   if not is_path(name):
     return name
   file, _, attribute = name.rpartition(":")

@@ -1,4 +1,4 @@
-"""Finished runs, opened from their folder alone: the experiment and the state that was selected."""
+"""Opens finished runs from their folder alone: the experiment and the selected state."""
 
 import dataclasses
 import functools
@@ -26,15 +26,15 @@ KEPT = {"source_val": "best", "last": "state"}  # rule -> the name under which a
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A finished run and a state of it. It predicts without the data that it was trained on.
+  """A finished run and one of its states. It predicts without the data that it was trained on.
 
   Attributes:
-    folder: where it is.
-    experiment: what it was made of, on one device.
+    folder: the run's folder.
+    experiment: the parts of the run, on one device.
     results: the contents of its `results.json`.
-    state: the selected state; the optimiser's moments are not in it.
-    rule: which rule selected it.
-    step: updates done.
+    state: the selected state, without the optimiser's moments.
+    rule: the rule that selected it.
+    step: the number of updates after which it was selected.
   """
 
   folder: pathlib.Path
@@ -46,7 +46,7 @@ class Run:
 
   @property
   def config(self) -> ConfigDict:
-    """As resolved when the run was made."""
+    """The run's config, resolved."""
     return self.experiment.config
 
   @property
@@ -61,17 +61,20 @@ class Run:
 
   @property
   def sources(self) -> tuple[str, ...]:
-    """The source domains; a batch's `domain`, and the rows of masks, count in this order (or `dataset.groups`')."""
+    """The source domains.
+
+    A batch's `domain` and the rows of masks count in this order (or in that of `dataset.groups`).
+    """
     return self.experiment.sources
 
   @property
   def target(self) -> str:
-    """The domain whose labels training did not see."""
+    """The unseen domain, whose labels training did not see."""
     return self.experiment.target
 
   @functools.cached_property
   def dataset(self) -> Dataset:
-    """The data set with its examples, prepared anew where this machine does not have it.
+    """The data set with its examples. It is prepared anew if this machine does not have it.
 
     Raises:
       UserError: the data are not where the config says, or are not those that the run was trained on.
@@ -88,7 +91,7 @@ class Run:
 
   @functools.cached_property
   def members(self) -> tuple[str, ...]:
-    """The domains of the method's members, such as the masks of DMG, in order; empty for methods without."""
+    """The domains of the method's members (such as DMG's masks), in order; empty for methods without members."""
     shape, _ = self.experiment.dataset.example(self.config.data.image_size)
     image = jax.ShapeDtypeStruct((1, *shape), np.float32)
     outputs = jax.eval_shape(self.algorithm.outputs, self.state, image)
@@ -113,7 +116,7 @@ class Run:
     return data.load(settings.data, settings.seed)
 
   def read_image(self, path: pathlib.Path) -> np.ndarray:
-    """Reads an image file as evaluation would, (h, w, c) uint8 of the run's size.
+    """Reads an image file as evaluation does: (h, w, c) uint8 of the run's size.
 
     Raises:
       UserError: the file cannot be read, or the run's examples are no images.
@@ -135,12 +138,13 @@ class Run:
     """Class probabilities of images under every way that the method can predict for an unseen domain.
 
     Args:
-      images: (n, h, w, c), uint8 of any size, which is resized as in evaluation; or what training took, float32.
-      batch_size: images at a time, which the last ones are filled up to; 0: 256, or for fewer images than that the next
-        power of two. Each size is compiled once.
+      images: (n, h, w, c). uint8 images may have any size and are resized as in evaluation. float32 arrays have the
+        shape that training took.
+      batch_size: number of images at a time; the last batch is padded to it. 0: 256, or the next power of two for fewer
+        images. Each size is compiled once.
 
     Returns:
-      The name of each way -> (n, classes) float32, rows that sum to 1; `member/DOMAIN` is that of one mask or head.
+      Way -> (n, classes) float32, with rows that sum to 1. `member/DOMAIN` is the way of one mask or head.
 
     Raises:
       UserError: the images have another shape or type than the run's.
@@ -156,7 +160,7 @@ class Run:
     return {mode: np.concatenate([part[mode] for part in parts]) for mode in parts[0]}
 
   def predict(self, images: np.ndarray, batch_size: int = 0) -> np.ndarray:
-    """Class probabilities of images, (n, classes) float32, in the way that the run was scored; see `outputs`."""
+    """Class probabilities (n, classes) float32 of images, under the way that the run reports; see `outputs`."""
     return self.outputs(images, batch_size)[self.algorithm.prediction]
 
   @functools.cached_property
@@ -181,12 +185,11 @@ class Run:
 
 
 def load(folder: pathlib.Path | str, rule: str = "") -> Run:
-  """Opens a finished run on one device, wherever it ran and whether or not its data are there.
+  """Opens a finished run on one device, wherever it ran. Its data need not be there.
 
   Args:
     folder: the run's folder.
-    rule: which state: "source_val" or "last", the rules that runs keep a state for; default: the one that the run's
-      report is of.
+    rule: which state: "source_val" or "last", the rules for which a run keeps a state; default: that of its report.
 
   Raises:
     UserError: there is no finished run in the folder, no such rule, or no sound checkpoint.

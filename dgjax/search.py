@@ -2,8 +2,8 @@
 
 Trial 0 has the config's own values. Every other trial draws each hyperparameter from the distribution that is declared
 for it: here for the optimiser, in `Algorithm.searched` for a method. A draw's random stream comes from the
-hyperparameter's name, the search's seed and the trial, so that another hyperparameter leaves the draws of these as they
-are. Which trial is best is found from the runs' `metrics.jsonl` alone, by any rule, after training.
+hyperparameter's name, the search's seed and the trial, so that a new hyperparameter does not change the draws of the
+others. After training, any rule finds the best trial from the runs' `metrics.jsonl` alone.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from dgjax.recorder import read_lines
 
 RULES = {**selection.RULES,
          "leave_one_out": "highest mean accuracy on the source domains, each scored by a run trained without it"}
-FORWARD = 1 / 3  # an image's share of a training step's time where it is only scored
+FORWARD = 1 / 3  # cost of scoring an image, as a share of training on it
 
 
 class Part(NamedTuple):
@@ -42,8 +42,8 @@ class Part(NamedTuple):
 
   Attributes:
     target: the target domain, or "source-to-target" where each source is alone.
-    seed: of the run.
-    run: trained on all sources.
+    seed: the run's seed.
+    run: the run that is trained on all sources.
     left_out: source domain -> a run that is trained on the other sources and scored on this one.
   """
 
@@ -59,7 +59,7 @@ class Trial(NamedTuple):
   Attributes:
     number: 0 has the config's own values.
     settings: config key -> value.
-    parts: for each target in turn, one for each seed.
+    parts: one for each target and seed, target by target.
   """
 
   number: int
@@ -68,11 +68,11 @@ class Trial(NamedTuple):
 
 
 class Score(NamedTuple):
-  """What a rule makes of one part.
+  """The score of one part under a rule.
 
   Attributes:
     value: what trials are compared by, in [0, 1].
-    target_accuracy: at the step that the rule chose, in [0, 1].
+    target_accuracy: accuracy on the target at the step that the rule chose, in [0, 1].
   """
 
   value: float
@@ -80,11 +80,11 @@ class Score(NamedTuple):
 
 
 def distributions(config: ConfigDict, fixed: Collection[str] = ()) -> dict[str, Distribution]:
-  """What a search of a config draws from: config key -> distribution.
+  """The distributions that a search of a config draws from, by config key.
 
-  The learning rate's range lies about the config's own rate, for a rate means another thing to every optimiser; it is
-  as wide as DomainBed's, whose defaults are 5e-5 with published weights and 1e-3 without. So is the batch size's, which
-  DomainBed gives by domain; weight decay has DomainBed's range.
+  The range of the learning rate lies about the config's own rate, because a rate depends on the optimiser. It is as
+  wide as DomainBed's, whose defaults are 5e-5 with published weights and 1e-3 without. The same holds for the batch
+  size, which DomainBed gives by domain. Weight decay has DomainBed's range.
 
   Args:
     config: as loaded.
@@ -92,7 +92,7 @@ def distributions(config: ConfigDict, fixed: Collection[str] = ()) -> dict[str, 
   """
   rate, batch_size = config.optimizer.learning_rate, config.batch_size
   below, above = (-0.7, 0.8) if config.model.weights else (-1.5, 0.5)
-  halvings = min(2, (batch_size & -batch_size).bit_length() - 1)  # as often as it can be halved
+  halvings = min(2, (batch_size & -batch_size).bit_length() - 1)  # the number of times that it can be halved
   found: dict[str, Distribution] = {
       "optimizer.learning_rate": LogUniform(rate * 10**below, rate * 10**above),
       "optimizer.weight_decay": LogUniform(1e-6, 1e-2),
@@ -109,7 +109,7 @@ def draw(ranges: Mapping[str, Distribution], seed: int, trial: int) -> dict[str,
   Args:
     ranges: name -> distribution.
     seed: of the search.
-    trial: its number, which with the name and the seed makes each value's random stream.
+    trial: the trial's number. With the name and the seed it determines each value's random stream.
   """
   def stream(name: str) -> np.random.Generator:
     digest = hashlib.sha256(f"{name}\n{seed}\n{trial}".encode()).digest()
@@ -120,7 +120,7 @@ def draw(ranges: Mapping[str, Distribution], seed: int, trial: int) -> dict[str,
 
 def trials(path: str, overrides: Sequence[str], workdir: pathlib.Path, *, count: int, seeds: int, seed: int = 0,
            leave_one_out: bool = False, dataset: Dataset | None = None) -> list[Trial]:
-  """Plans a search; what the overrides set is not searched.
+  """Plans a search. Keys that the overrides set are not searched.
 
   Args:
     path: of the config, as `config.load` takes it.
@@ -129,7 +129,7 @@ def trials(path: str, overrides: Sequence[str], workdir: pathlib.Path, *, count:
     count: number of trials.
     seeds: runs for each trial and target, from the config's seed on.
     seed: of the draws.
-    leave_one_out: whether each source is left out in turn, too, in `trial=K/TARGET/leave_out=SOURCE/seed=S`.
+    leave_one_out: whether each source is also left out in turn, in `trial=K/TARGET/leave_out=SOURCE/seed=S`.
     dataset: the data set, where it does not come from the config.
 
   Raises:
@@ -155,7 +155,7 @@ def trials(path: str, overrides: Sequence[str], workdir: pathlib.Path, *, count:
 
 
 def _part(run: Planned, settings: Mapping[str, Any], seeds: int, dataset: Dataset, leave_one_out: bool) -> Part:
-  """A part of a trial, from its run as planned."""
+  """The part of a trial for a planned run."""
   config = run.config
   folder = run.folder if seeds > 1 else run.folder / f"seed={config.seed}"
   run = Planned(config, folder, {**{key: str(value) for key, value in settings.items()}, **run.changes})
@@ -165,7 +165,7 @@ def _part(run: Planned, settings: Mapping[str, Any], seeds: int, dataset: Datase
 
 
 def key_and_value(override: str) -> tuple[str, str]:
-  """The config's key that an override sets, and the value that it gives it, as written."""
+  """The config key that an override sets, and the value as written."""
   key, _, value = override.partition("=")
   if key.startswith("--noconfig."):
     return key.removeprefix("--noconfig."), "False"
@@ -173,7 +173,7 @@ def key_and_value(override: str) -> tuple[str, str]:
 
 
 def _without(run: Planned, source: str, sources: Sequence[str]) -> Planned:
-  """The run that is trained on the other sources, and scored on this one."""
+  """The run that is trained without a source and scored on it."""
   others = ",".join(name for name in sources if name != source)
   if not others:
     raise UserError(f"{run.folder}: a run with one source domain cannot leave it out: choose another rule")
@@ -184,7 +184,7 @@ def _without(run: Planned, source: str, sources: Sequence[str]) -> Planned:
 
 
 def plans(found: Sequence[Trial]) -> list[list[Planned]]:
-  """The runs of all trials as `plan.train_planned` takes them: those of one target and the same sources together."""
+  """The runs of all trials as `plan.train_planned` takes them. Runs with the same target and sources are together."""
   together: dict[tuple[str, str], list[Planned]] = {}
   for trial in found:
     for part in trial.parts:
@@ -195,10 +195,10 @@ def plans(found: Sequence[Trial]) -> list[list[Planned]]:
 
 
 def cost(found: Sequence[Trial], dataset: Dataset | None = None) -> str:
-  """Says in a few lines what training will cost; the time is estimated from a few steps of one run.
+  """Describes in a few lines what training will cost. The time is estimated from a few steps of one run.
 
   Args:
-    found: the trials; their finished runs cost nothing.
+    found: the trials. Finished runs cost nothing.
     dataset: the data set, where it does not come from the configs.
   """
   planned = plans(found)
@@ -221,7 +221,7 @@ def cost(found: Sequence[Trial], dataset: Dataset | None = None) -> str:
 
 
 def _count(parts: Sequence[Part], field: str) -> str:
-  """How many different values a field of parts has, in words."""
+  """The number of different values that a field of parts has, in words."""
   return _several(len({getattr(part, field) for part in parts}), field)
 
 
@@ -237,7 +237,7 @@ def _ended(run: Planned) -> bool:
 
 
 def _images(experiment: Experiment) -> float:
-  """How many images a run trains on, those that are scored counted by what they cost."""
+  """The number of images that a run processes; scored images count by their relative cost."""
   scored = sum(experiment.dataset.splits[split.domain][split.split] for split in experiment.scored())
   every = experiment.config.eval_every or experiment.steps_per_epoch
   evaluations = math.ceil(experiment.steps / every) + 1  # the last is the report's
@@ -245,16 +245,16 @@ def _images(experiment: Experiment) -> float:
 
 
 def _duration(seconds: float) -> str:
-  """Seconds in the unit that reads best."""
+  """A duration in the unit that reads best."""
   if seconds < 90:
     return f"{seconds:.0f} s"
   return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def score(part: Part, rule: str) -> Score | None:
-  """Applies a rule to the records of a part's runs; nothing is trained.
+  """Applies a rule to the records of a part's runs. Nothing is trained.
 
-  Under "leave_one_out" the step, too, is chosen by the mean over left-out sources, evaluation by evaluation.
+  Under "leave_one_out" the step is also chosen by the mean over left-out sources, evaluation by evaluation.
 
   Args:
     part: of a trial.
@@ -293,8 +293,8 @@ class Scored(NamedTuple):
   """A trial under a rule.
 
   Attributes:
-    trial: it.
-    scores: target and seed -> score; empty if a run failed.
+    trial: the trial.
+    scores: (target, seed) -> score; empty if a run failed.
   """
 
   trial: Trial
@@ -305,7 +305,7 @@ class Scored(NamedTuple):
 
     Args:
       field: its name.
-      target: of this target alone; "": of each seed's mean over targets.
+      target: the target; "": each seed's mean over targets.
     """
     return _over_seeds({key: one for key, one in self.scores.items() if target in ("", key[0])}, field)
 
@@ -319,7 +319,7 @@ def _over_seeds(scores: Mapping[tuple[str, int], Score], field: str) -> Cell:
 
 
 def rank(found: Sequence[Trial], rule: str) -> list[Scored]:
-  """All trials under a rule, the best first; failed ones last, and the lower number first on ties.
+  """All trials under a rule, the best first. Failed trials come last; of equal trials the lower number comes first.
 
   Args:
     found: trials that were trained.
@@ -349,8 +349,8 @@ def report(ranked: Sequence[Scored], rule: str) -> str:
   """Tables of the trials, the best first, and of the choice for each target alone.
 
   Args:
-    ranked: of `rank`.
-    rule: of `RULES`.
+    ranked: what `rank` returned.
+    rule: one of `RULES`.
   """
   keys = list(ranked[0].trial.settings)
   names = [key.rpartition(".")[2] for key in keys]

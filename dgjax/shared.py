@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 
 def ramps_over_the_run(c: ConfigDict) -> None:
-  """Ganin's schedule over the whole run for every term that has one; the papers' lengths are of longer runs."""
+  """Stretches every ramp to Ganin's schedule over the whole run, as the papers' lengths are for longer runs."""
   for name in ("ramp", "semantic_ramp"):
     if name in c.algorithm:
       c.algorithm[name].update({"slope": 10.0, "length": 0.0})

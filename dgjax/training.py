@@ -36,12 +36,12 @@ class Member:
   """One run of a group under way.
 
   Attributes:
-    experiment: what it is made of.
-    folder: its own.
-    step: updates done; it stays where the run ended.
+    experiment: the parts of the run.
+    folder: the run's own folder.
+    step: number of updates done. It stops rising when the run ends.
     selection: what the selection rules chose so far (`evaluation.selection.update`).
-    ended: why it is not trained on: "" while it is, "early" for a run that was good enough, else what failed.
-    recorder: its record.
+    ended: why the run is no longer trained: "" while it is, "early" after early stopping, else the failure.
+    recorder: writes the run's metrics.
   """
 
   experiment: Experiment
@@ -53,16 +53,16 @@ class Member:
 
   @property
   def evaluated(self) -> bool:
-    """Whether the evaluation at `step` is among those that were selected from."""
+    """Whether the selection has taken the evaluation at `step` into account."""
     return bool(self.selection) and self.selection["last"]["step"] == self.step
 
   @property
   def failed(self) -> bool:
-    """Whether it will have no results."""
+    """Whether the run failed, and so will have no results."""
     return self.ended not in ("", "early")
 
   def take(self, measured: Measured) -> bool:
-    """Takes an evaluation into account; returns whether it is the best so far by validation, if there is any."""
+    """Takes an evaluation into account. Returns whether it is the best so far by source validation."""
     self.selection = rules.update(self.selection, self.step, measured.val, measured.test)
     threshold = self.experiment.config.early_stop
     if threshold > 0 and self.selection["last"]["source_accuracy"] >= threshold:
@@ -70,22 +70,22 @@ class Member:
     return self.selection.get("source_val", {}).get("step") == self.step
 
   def progress(self) -> dict[str, Any]:
-    """What a checkpoint keeps of it."""
+    """What a checkpoint keeps of the run."""
     return {"step": self.step, "selection": self.selection, "ended": self.ended,
             "data": dict(self.experiment.dataset.digests)}
 
 
 def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
         home: RunFolder | None = None) -> list[dict[str, Any] | None]:
-  """Trains runs together, from the newest checkpoint on.
+  """Trains runs together, from their newest checkpoint if there is one.
 
   Args:
-    experiments: of the runs; they differ in seeds and swept scalars alone (`group.alike`).
-    folders: one for each, claimed for its config.
-    home: the folder of the group's checkpoints; default: that of the one run.
+    experiments: the runs, which differ in seeds and swept scalars alone (`group.alike`).
+    folders: the folder of each run, claimed for its config.
+    home: the folder of the group's checkpoints; default: that of a lone run.
 
   Returns:
-    For each run the contents of its `results.json`; None for one that failed beside others.
+    For each run the contents of its `results.json`, or None if it failed while others did not.
 
   Raises:
     Preempted: a signal asked to stop; everything is saved.
@@ -141,7 +141,8 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
 
     try:
       while True:
-        # An evaluation comes before the save that holds its outcome; a restart finds out here whether one is due.
+        # Evaluate before saving, so that the checkpoint holds the outcome and a restart knows whether an evaluation is
+        # due.
         if lead.evaluates(step) and not all(member.evaluated or member.ended for member in members):
           flush()
           running = active()
@@ -158,7 +159,7 @@ def run(experiments: Sequence[Experiment], folders: Sequence[RunFolder],
         until = group.until(step, lead.config.log_every)
         last = pending[-1] if pending else None
         states, metrics = group.advance(states, step, until - step, active())
-        jax.block_until_ready(last)  # at most two calls under way, so that a signal is heeded soon
+        jax.block_until_ready(last)  # at most two calls are under way, so that a signal is noticed soon
         pending.append((step, until - step, metrics))
         step = until
         for member in members:
@@ -191,7 +192,7 @@ def same_data(dataset: Dataset) -> None:
   """Makes sure that all processes see the same data.
 
   Raises:
-    UserError: on every process, with the domain and the processes whose data differ.
+    UserError: raised on every process; it names the domain and the processes whose data differ.
   """
   for domain in parallel.agree(sorted(dataset.digests)):
     if odd := parallel.differing(dataset.digests.get(domain)):
@@ -202,12 +203,12 @@ def same_data(dataset: Dataset) -> None:
 
 def restore(checkpoints: Checkpoints, members: Sequence[Member], group: Group, states: States,
             best: States) -> tuple[int, States, States, dict[str, Any]] | None:
-  """Reads the group's newest checkpoint or, where the runs have checkpoints of their own at one step, these.
+  """Reads the group's newest checkpoint or, if there is none, the runs' own checkpoints, which must be of one step.
 
-  Runs have their own when they are done, and after a change in which runs are trained together.
+  Runs have checkpoints of their own once they are done, and if other runs were trained together before.
 
   Returns:
-    The step, the states, the best states and what was recorded of the members; None if there is nothing to go on from.
+    The step, the states, the best states and the recorded progress; None if there is no checkpoint to resume from.
   """
   if found := checkpoints.restore({"state": group.tree(states), "best": group.tree(best)}):
     step, trees, progress = found
@@ -227,10 +228,10 @@ def restore(checkpoints: Checkpoints, members: Sequence[Member], group: Group, s
 
 
 def resume(members: Sequence[Member], step: int, progress: dict[str, Any]) -> None:
-  """Takes up what a checkpoint says of the runs.
+  """Gives the runs the progress that a checkpoint recorded.
 
   Raises:
-    UserError: the data are others than they were, or the runs are past the end.
+    UserError: the data have changed, or the runs are already past the end.
   """
   lead = members[0].experiment
   if step > lead.steps:
@@ -249,9 +250,9 @@ def resume(members: Sequence[Member], step: int, progress: dict[str, Any]) -> No
 
 def part(members: Sequence[Member], states: Sequence[TrainState], best: Sequence[TrainState],
          arithmetic: dict[str, Any], seconds: float) -> None:
-  """Writes a checkpoint of its own for each run that was trained with others, as it would have alone.
+  """Writes a checkpoint for each run of a group, as if it had been trained alone.
 
-  Not of one that failed: its state is not finite.
+  A run that failed gets none: its state is not finite.
   """
   for member, state, kept in zip(members, states, best, strict=True):
     if member.failed:
@@ -262,13 +263,13 @@ def part(members: Sequence[Member], states: Sequence[TrainState], best: Sequence
 
 
 def record(members: Sequence[Member], group: Group, pending: Sequence[tuple[int, int, Any]], saved: int | None) -> None:
-  """Fetches the metrics of some calls and writes each run's; a run whose metrics are not finite ends.
+  """Fetches the metrics of some calls and records them run by run. A run whose metrics are not finite ends.
 
   Args:
     members: the runs.
-    group: what computed them.
-    pending: calls: steps done before, number of steps, metrics.
-    saved: step of the newest checkpoint.
+    group: the group that computed them.
+    pending: for each call the steps done before it, its number of steps, and the metrics.
+    saved: step of the newest checkpoint; None: there is none.
   """
   fetched = jax.device_get([metrics for _, _, metrics in pending])
   for (first, steps, _), metrics in zip(pending, fetched, strict=True):
@@ -294,7 +295,7 @@ def check(members: Sequence[Member], finite: Sequence[bool], saved: int | None) 
 
 
 def fail(members: Sequence[Member], member: Member, error: NotFinite, saved: int | None) -> None:
-  """Ends one run. The others go on; where there are none left, the error is raised.
+  """Ends one run. The others go on; if none is left, the error is raised.
 
   Args:
     members: the runs.
@@ -313,7 +314,7 @@ def fail(members: Sequence[Member], member: Member, error: NotFinite, saved: int
 
 def record_evaluation(members: Sequence[Member], group: Group, states: States, found: Sequence[Measured],
                       improved: np.ndarray, running: np.ndarray) -> None:
-  """Writes an evaluation of the running runs into their records, and says what came out."""
+  """Records an evaluation of the running runs, and logs the outcome."""
   separate = group.lanes.split(states) if group.measures else [None] * len(members)
   above = os.path.commonpath([member.folder.path for member in members])
   for member, state, measured, better, on in zip(members, separate, found, improved, running, strict=True):
@@ -329,12 +330,12 @@ def record_evaluation(members: Sequence[Member], group: Group, states: States, f
 
 
 def finish(member: Member, measured: Measured, state: TrainState, seconds: float) -> dict[str, Any] | None:
-  """Writes what is left of a run: its arrays and `results.json`, which it returns; None if the run failed.
+  """Writes a run's arrays and `results.json`. Returns the results, or None if the run failed.
 
   Args:
     member: the run.
-    measured, state: of the state that is reported.
-    seconds: that the run took.
+    measured, state: the evaluation of the reported state, and that state.
+    seconds: how long the run took.
   """
   if member.failed:
     return None

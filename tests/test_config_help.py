@@ -20,6 +20,6 @@ def test_every_setting_of_a_data_set_is_explained(name):
 def test_a_line_has_the_value_and_what_it_means():
   settings = config.load("digits:dmg", {"steps": 7, "algorithm.overlap_weight": 0.5})
   lines = config_help.settings(settings).splitlines()
-  assert f"{'--config.steps=7':<48}updates; above 0 it takes the place of epochs" in lines
-  assert f"{'--config.algorithm.overlap_weight=0.5':<48}lambda_O of Eq. 2." in lines
+  assert f"{'--config.steps=7':<48}length in updates; 0: as epochs says" in lines
+  assert f"{'--config.algorithm.overlap_weight=0.5':<48}weight of the overlap of masks, lambda_O of Eq. 2." in lines
   assert all(len(line) <= 120 for line in lines)

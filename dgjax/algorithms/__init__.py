@@ -58,10 +58,10 @@ SHARED = ("network", "domain_network", "optimizer", "domains", "steps", "axis")
 
 
 def find(name: str) -> type[Algorithm]:
-  """The class of a method: one of `ALGORITHMS`, or FILE.py:NAME for one in a file of one's own.
+  """The class of a method, by its name in `ALGORITHMS`, or by FILE.py:NAME for a class in a file of your own.
 
   Raises:
-    UserError: there is none.
+    UserError: there is no such class.
   """
   key = "config.algorithm.name"
   found = registry.resolve(name, ALGORITHMS, "algorithm", key)
@@ -124,7 +124,7 @@ def roles(config: Any) -> tuple[str, ...]:
 def _role(cls: type[Algorithm], network: Network, path: Sequence[str]) -> str:
   """The role of the parameter at a path.
 
-  The head has the network's last stage, its bottleneck, and all that a method trains on features beside these.
+  The head is the network's last stage, its bottleneck, and everything that a method trains on features beside these.
   """
   entry, *inside = path
   if dynamic.RESIDUAL in inside:

@@ -19,34 +19,35 @@ AVERAGING = ("target", "both")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ADDA(Alternating, Discriminating):
-  """Trains on the source, then a copy of the encoder on the target until a discriminator cannot tell the two apart.
+  """Trains on the source, then trains a copy of the encoder on the target until a discriminator cannot tell them apart.
 
-  The first phase, `pretrain_share` of the run, trains the network on the sources' cross-entropy, merged, as Aggregate
-  does. The second begins with a copy of its encoder: the copy stays as it is, source encoder with its running
-  statistics, and the network goes on as the target encoder. The optimiser's moments start anew, learning rates are
-  multiplied by `adaptation_rate`, schedules go on. Each step, from the same parameters,
+  The first phase, `pretrain_share` of the run, trains the network on the merged sources by cross-entropy, as Aggregate
+  does. The second phase begins with a copy of the encoder. The copy is the source encoder and stays as it is, running
+  statistics included; the network goes on as the target encoder. The optimiser's moments start anew, learning rates are
+  multiplied by `adaptation_rate`, and schedules go on. In each step, from the same parameters,
 
   - the discriminator descends its cross-entropy over source features (class 0) and target features (class 1);
   - the target encoder descends the discriminator's cross-entropy of target features against class 0.
 
-  The classifier stays the source's. Predictions are the network's: target encoder and source classifier.
+  The classifier stays that of the source. Predictions are made by the target encoder and the source classifier.
 
-  With `features="logits"` the discriminator sees the logits, and the target's classifier is adapted with its encoder:
-  so has it the released code. The paper has the encoders' features and one classifier, the default here.
+  With `features="logits"`, as in the released code, the discriminator sees the logits, and the target's classifier is
+  adapted with its encoder. The default is the paper's: the discriminator sees the encoders' features, and there is one
+  classifier.
 
-  The paper's loss of the target encoder is a mean over target examples, the default here. The released code turns the
-  labels of the whole batch around and takes the mean over both domains; source features are constants, so the encoder's
-  gradient is T / (S + T) times the paper's, of S source and T target examples (`averaging="both"`).
+  The default loss of the target encoder is the paper's, a mean over target examples. The released code flips the labels
+  of the whole batch and takes the mean over both domains (`averaging="both"`). Source features are constants, so for S
+  source and T target examples the encoder's gradient is then T / (S + T) times the paper's.
 
   Source: Tzeng et al., Adversarial discriminative domain adaptation, CVPR 2017, Eq. 9; from the code: the
     discriminator's sizes, 10,000 steps in each phase, rate 1e-3 then 2e-4, beta1 0.9 then 0.5, simultaneous updates.
 
   Attributes:
     features: what the discriminator sees: "embedding", the input of stage `network.embedding`, or "logits".
-    averaging: of the encoder's loss, over "target" examples, or "both" domains'.
-    pretrain_share: share of the run that trains on the source, in (0, 1).
-    adaptation_rate: factor on all learning rates from then on.
-    adaptation_beta1: beta1 of Adam from then on, in place of `optimizer.beta1`.
+    averaging: which examples the encoder's loss is a mean over: those of the "target", or of "both" domains.
+    pretrain_share: share of the run that is the first phase, in (0, 1).
+    adaptation_rate: factor on all learning rates in the second phase.
+    adaptation_beta1: beta1 of Adam in the second phase, in place of `optimizer.beta1`.
   """
 
   features: str = "embedding"
@@ -76,7 +77,7 @@ class ADDA(Alternating, Discriminating):
 
   @property
   def aligned_stage(self):
-    """Stage before which an encoder ends; None: it is the whole network."""
+    """The stage before which the encoder ends. None: the encoder is the whole network."""
     return self.network.embedding if self.features == "embedding" else None
 
   @property
@@ -89,14 +90,14 @@ class ADDA(Alternating, Discriminating):
     return (Phase("source", 0, self.pretrain), Phase("adaptation", self.pretrain_steps, self.adapt, self.copy_encoder))
 
   def encoder(self, tree: Any) -> Any:
-    """The part of a collection of the network's that makes what the discriminator sees."""
+    """The encoder's part of a collection of the network's variables."""
     return self.network.split(tree, self.aligned_stage)[0] if self.aligned_stage else tree
 
   def init(self, key, batch):
     return self.copy_encoder(super().init(key, batch))
 
   def copy_encoder(self, state: TrainState) -> TrainState:
-    """The encoder as it is becomes the source's, and the optimiser starts anew."""
+    """Copies the current encoder as the source encoder, and resets the optimiser's moments."""
     learned = {"params": state.params["network"], "batch_stats": state.batch_stats["network"]}
     source = {collection: self.encoder(tree) for collection, tree in learned.items()}
     return state.replace(extra={"source": source}, opt_state=self.moments(state.params, state.hparams, state.step))
@@ -107,7 +108,7 @@ class ADDA(Alternating, Discriminating):
     return state.replace(step=state.step + 1), metrics
 
   def adversarial_loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-    """Sum of what the discriminator and the target encoder descend, each with the other held constant."""
+    """The sum of the discriminator's and the target encoder's losses, each with the other held constant."""
     constant = jax.lax.stop_gradient
     source: Any = self.network.apply(state.extra["source"], batch["source"]["image"], stop=self.aligned_stage)
     target, batch_stats = self.forward(params, state, batch["target"]["image"], key, stop=self.aligned_stage)

@@ -25,8 +25,9 @@ class Discriminating(Algorithm):
   """What all methods with a discriminator share.
 
   Attributes:
-    hidden: units of the discriminator's hidden layers; () is one linear layer.
-    norm: whether these are normalised over the batch, that of both domains where there are two, before their ReLU.
+    hidden: numbers of units of the discriminator's hidden layers; () makes it one linear layer.
+    norm: whether the hidden layers have BatchNorm before their ReLU, over the batch of both domains where there are
+      two.
   """
 
   hidden: tuple[int, ...] = ()
@@ -48,7 +49,7 @@ class Discriminating(Algorithm):
 
   @property
   def aligned_stage(self) -> str | None:
-    """The stage whose input is aligned; None: the network's output is."""
+    """The stage whose input is aligned. None: the network's output is aligned."""
     return self.network.embedding
 
   def discriminate(self, params: Any, features: jax.Array) -> jax.Array:
@@ -59,11 +60,11 @@ class Discriminating(Algorithm):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reversing(Discriminating):
-  """What those share whose features come to the discriminator through gradient reversal.
+  """What methods share whose features reach the discriminator through gradient reversal.
 
   Attributes:
-    adversarial_weight: of the discriminator's loss; with 0 nothing is aligned.
-    ramp: schedule of the reversal's coefficient, in steps; a `length` of 0 is the whole run.
+    adversarial_weight: weight of the discriminator's loss. With 0 nothing is aligned.
+    ramp: schedule of the coefficient of gradient reversal, in steps. A `length` of 0 means the whole run.
   """
 
   adversarial_weight: float = 1.0
@@ -74,14 +75,15 @@ class Reversing(Discriminating):
   searched: ClassVar[Mapping[str, Distribution]] = {"adversarial_weight": LogUniform(0.01, 100)}
 
   def coefficient(self, ramp: Ramp, step: jax.Array) -> jax.Array:
-    """What `ramp` is at `step`, over the run where it has no length of its own; () float32 in [0, 1].
+    """The value of `ramp` at `step`, () float32 in [0, 1]. A ramp of length 0 lasts for the whole run.
 
     Raises:
-      UserError: it depends on the run's length, which is not known.
+      UserError: the ramp depends on the run's length, which is not known.
     """
     if not ramp.length:
       if not self.steps:
-        raise UserError("a ramp of length 0 is over the whole run, whose length is not known: give its length in steps")
+        raise UserError("a ramp of length 0 lasts for the whole run, whose length is not known here: give the ramp a "
+                        "length in steps")
       ramp = dataclasses.replace(ramp, length=float(self.steps))
     return ramp(step)
 
@@ -91,12 +93,12 @@ class DAN(Reversing):
   """Domain-adversarial network over the source domains, CrossGrad's baseline of that name.
 
   Mean label cross-entropy + `adversarial_weight` times the mean cross-entropy of a discriminator of all source domains.
-  It sees the input of stage `network.embedding` through gradient reversal, whose coefficient is `ramp`'s. With a weight
-  of 0 it is ERM.
+  The discriminator sees the input of stage `network.embedding` through gradient reversal, with the coefficient `ramp`.
+  With a weight of 0 the method is ERM.
 
   Source: CrossGrad, section 4, and its released code: the schedule, the weight, and the discriminator's widths. The
-    code hands the discriminator the embedding twice, side by side, which is a linear layer with two kernels that are
-    added, and is not done here.
+    code gives the discriminator the embedding twice, side by side. That amounts to a linear layer with two kernels that
+    are added, and is not done here.
   """
 
   hidden: tuple[int, ...] = (256, 128, 128, 128)
@@ -127,16 +129,16 @@ class Centroids:
   absent: str
 
   def init(self, classes: int, units: int) -> dict[str, jax.Array]:
-    """Centroids before the first batch: zero, (classes, units) float32 of "source" and "target"."""
+    """Centroids before the first batch: zeros, (classes, units) float32, for "source" and for "target"."""
     return {name: jnp.zeros((classes, units)) for name in ("source", "target")}  # one buffer cannot be donated twice
 
   def move(self, old: Mapping[str, jax.Array], features: jax.Array, logits: jax.Array,
            labels: jax.Array) -> dict[str, jax.Array]:
-    """Centroids after a batch: by label in the sources, by the largest logit in the target.
+    """Centroids after a batch. Classes are labels in the sources, and the largest logits in the target.
 
     Args:
       old: as `init` returns them.
-      features: (S + T, units), of sources and then of the target.
+      features: (S + T, units), those of the sources first.
       logits: (S + T, classes) of them.
       labels: (S,) of the sources.
     """
@@ -150,13 +152,13 @@ class Centroids:
 class DANN(Reversing):
   """Domain-adversarial adaptation to an unlabelled target.
 
-  Mean label cross-entropy of the sources + `adversarial_weight` times the cross-entropy of a discriminator of sources
-  and target, which sees the features through gradient reversal. Source domains are merged. Source and target go
-  through the network as one batch, so that BatchNorm's statistics are of both.
+  The loss is the mean label cross-entropy of the sources + `adversarial_weight` times the cross-entropy of a
+  discriminator of sources and target. The discriminator sees the features through gradient reversal. Source domains are
+  merged. Source and target go through the network as one batch, so BatchNorm's statistics are of both.
 
-  The default schedule is TLL's, 2 / (1 + exp(-step / 1000)) - 1; the paper's, over the whole run, is a slope of 10 and
-  a length of 0. The loss averages the two domains (see `losses.adversarial`): the papers' sum is a weight of 2. With a
-  weight of 0 it is training on the sources alone, but for BatchNorm's statistics.
+  The default schedule is TLL's, 2 / (1 + exp(-step / 1000)) - 1. The paper's lasts for the whole run: a slope of 10 and
+  a length of 0. The loss averages the two domains (see `losses.adversarial`), so a weight of 2 is the papers' sum. With
+  a weight of 0 the method trains on the sources alone, except that BatchNorm's statistics are of both domains.
 
   Source: Ganin et al., Domain-adversarial training of neural networks, JMLR 2016, sections 4.2 and 5.2.2; the
     discriminator's widths are TLL's (Transfer-Learning-Library), which has BatchNorm between them (`norm`).
@@ -184,7 +186,7 @@ class DANN(Reversing):
     return self.network.embedding if self.aligned == "embedding" else None
 
   def classify(self, params: Any, state: Any, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
-    """The features (B, d) that are aligned, the logits (B, classes), and the statistics as `forward` returns them."""
+    """The aligned features (B, d), the logits (B, classes), and the statistics as `forward` returns them."""
     if self.aligned_stage is None:
       logits, batch_stats = self.forward(params, state, images, key)
       return logits, logits, batch_stats
@@ -199,7 +201,7 @@ class DANN(Reversing):
       features: (S + T, d), of sources and then of the target.
       logits: (S + T, classes) of them.
       labels: (S,) of the sources.
-      coefficient: of the reversal.
+      coefficient: that of gradient reversal, () float32.
 
     Returns:
       (S + T, 1) float32.
@@ -208,7 +210,7 @@ class DANN(Reversing):
 
   @property
   def centroids(self) -> Centroids | None:
-    """How centroids of classes are drawn together; None, as here: they are not."""
+    """How the class centroids of the two domains are drawn together. None: they are not."""
     return None
 
   def init(self, key, batch):
@@ -243,23 +245,23 @@ class DANN(Reversing):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MSTN(DANN):
-  """Moving semantic transfer network: DANN, and the centroids of each class in both domains drawn together.
+  """Moving semantic transfer network: DANN with a term that draws together each class's centroids in both domains.
 
-  Centroids are of the features that the discriminator sees, by label in the sources and by the network's own prediction
-  in the target. They start at zero, are in `state.extra`, and under pmap are averaged over devices. The term is
-  `semantic_weight` times `semantic_ramp` times `losses.centroids.semantic_distance`.
+  Centroids are means of the features that the discriminator sees. Classes are labels in the sources, and the network's
+  own predictions in the target. Centroids start at zero, are kept in `state.extra`, and under pmap are averaged over
+  devices. The term is `semantic_weight` times `semantic_ramp` times `losses.centroids.semantic_distance`.
 
-  Defaults are the released code's: a ramp of slope 10 over 10,000 steps for both terms (a length of 0 is the run's),
-  and a tenth of the sum of the discriminator's two losses, which is 0.2 of their average. Its digits are aligned by
-  their logits (`aligned`) with hidden layers of 500 and 500.
+  Defaults are the released code's: a ramp of slope 10 over 10,000 steps for both terms, and a tenth of the sum of the
+  discriminator's two losses, which is 0.2 of their average. For digits the code aligns the logits (`aligned`), with
+  hidden layers of 500 and 500 units.
 
   Source: Xie et al., Learning semantic representations for unsupervised domain adaptation, ICML 2018.
 
   Attributes:
-    semantic_weight: of the centroids' distance; 0 is DANN.
-    semantic_ramp: schedule of it, in steps; a `length` of 0 is the whole run.
+    semantic_weight: weight of the centroids' distance. 0 is DANN.
+    semantic_ramp: schedule of that weight, in steps. A `length` of 0 means the whole run.
     momentum: weight of the old centroids.
-    absent: what becomes of a class without an example in a batch, see `losses.centroids.move_centroids`.
+    absent: what happens to the centroid of a class that a batch lacks; see `losses.centroids.move_centroids`.
   """
 
   adversarial_weight: float = 0.2

@@ -20,11 +20,11 @@ class Aggregate(Algorithm):
 class MultiHeaded(Algorithm):
   """One backbone, one classifier head per source domain (DMG, section 4.1).
 
-  In training each example goes through its own domain's head; in validation too, its domain being known; at test time
-  the heads' logits are averaged. The head is the network's last stage.
+  In training and in validation each example goes through its own domain's head. At test time, where the domain is not
+  known, the heads' logits are averaged. A head is the network's last stage.
 
   Attributes:
-    shared_heads: one head serves all domains, as the released code has it for AlexNet by accident.
+    shared_heads: whether one head serves all domains, as it does in the released code for AlexNet by accident.
   """
 
   prediction: str = "pred_ens"

@@ -1,4 +1,4 @@
-"""What methods share that train parts of their parameters in turn."""
+"""What methods share that train parts of their parameters in turns."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from dgjax.optimizers import Optimizer
 class Alternating(Algorithm):
   """Steps of the optimiser on some entries of the parameters.
 
-  Every entry has moments of its own, as if it had an optimiser of its own: what a step leaves out stays as it is, and
+  Every entry has moments of its own, as if it had its own optimiser. An entry that a step leaves out stays as it is:
   neither weight decay nor old momentum moves it.
   """
 
   def optimizer_of(self, name: str) -> Optimizer:
-    """The optimiser of an entry of the parameters; here `optimizer`, for all alike."""
+    """The optimiser of an entry of the parameters; by default `optimizer` for all of them."""
     return self.optimizer
 
   def moments(self, params, hparams, step):
     return {name: self.optimizer_of(name).build(hparams, step).init({name: value}) for name, value in params.items()}
 
   def move(self, state: TrainState, grads: Params) -> TrainState:
-    """A step of the optimiser on the entries that `grads` has. It does not count as a step of the run."""
+    """Takes a step of the optimiser on the entries in `grads`. It does not count as a step of the run."""
     params, opt_state = dict(state.params), dict(state.opt_state)
     for name, grad in grads.items():
       optimizer = self.optimizer_of(name).build(state.hparams, state.step)
@@ -38,7 +38,7 @@ class Alternating(Algorithm):
 
   def descend(self, loss: Callable[..., tuple[jax.Array, Any]], names: Sequence[str], state: TrainState,
               *arguments: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Differentiates a loss by some entries of the parameters and moves those.
+    """Differentiates a loss by some entries of the parameters and updates these.
 
     Args:
       loss: called as `loss(params, state, *arguments)`; it returns the scalar, and a pair of a dict with fields of the

@@ -20,15 +20,15 @@ Params = Any
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """All that a run is; what is not in it does not exist after a restart.
+  """Everything that a run carries from step to step. What is not in it does not exist after a restart.
 
   Attributes:
-    step: updates done, int32 scalar.
+    step: number of updates done, int32 scalar.
     params: learned parameters; "network" holds the network's.
-    batch_stats: running statistics of BatchNorm, under the same names.
+    batch_stats: running statistics of BatchNorm, under the same names as `params`.
     opt_state: the optimiser's moments.
     key: typed PRNG key; a step's randomness comes from `fold_in(key, step)`.
-    hparams: scalars that may be swept, as arrays, so that a sweep is a vmap.
+    hparams: settings that may be swept, as scalar arrays, so that a sweep is a vmap.
     extra: a method's own state.
   """
 
@@ -45,15 +45,15 @@ class TrainState(flax.struct.PyTreeNode):
 class Phase:
   """A part of a run with an update of its own.
 
-  The training loop chooses the phase by the number of updates done and compiles each phase's update apart, so a step
-  computes its own phase alone. The state has one structure in all phases; metrics may differ from phase to phase.
+  The training loop chooses the phase by the number of updates done. It compiles each phase's update separately, so a
+  step computes its own phase alone. The state has one structure in all phases; metrics may differ from phase to phase.
 
   Attributes:
-    name: for the log, such as "source" or "round 1".
-    begin: updates of the run done when it starts.
-    update: one training step, pure: a state and a batch to the next state and scalar metrics.
-    enter: what changes in the state when the phase begins, applied once, in front of the first update; default:
-      nothing. A checkpoint at step `begin` holds the state before it.
+    name: the phase's name in the log, such as "source" or "round 1".
+    begin: number of updates done when the phase starts.
+    update: one training step, a pure function of a state and a batch to the next state and scalar metrics.
+    enter: a function of the state that is applied once, before the phase's first update. Default: none. A checkpoint at
+      step `begin` holds the state before `enter`.
   """
 
   name: str
@@ -62,11 +62,11 @@ class Phase:
   enter: Callable[[TrainState], TrainState] | None = None
 
   def enters_at(self, step: int) -> bool:
-    """Whether the update after `step` updates of the run is the one that `enter` comes before."""
+    """Whether `enter` is due before the update that follows `step` updates."""
     return self.enter is not None and step == self.begin
 
   def step(self, first: bool = False) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The function to compile: `update`, preceded by `enter` where it is the phase's `first` (see `enters_at`)."""
+    """The function to compile: `update`, preceded by `enter` if it is the phase's `first` (see `enters_at`)."""
     if not first or self.enter is None:
       return self.update
     update, enter = self.update, self.enter
@@ -77,17 +77,17 @@ class Phase:
 class Algorithm:
   """A method: `init`, `update` and `predict`, pure functions of a `TrainState` and a batch.
 
-  Most methods supply `loss` alone; those with their own alternation write `update`, those with several phases write
-  `phases`. A subclass's own fields are its settings (`config.algorithm`); those named in `swept` are also arrays in the
-  state, and are read from there. `searched` says which of them `dgjax search` draws, and from what.
+  Most methods supply `loss` alone. Methods that train parts in turns write `update`, and methods with several phases
+  write `phases`. A subclass's own fields are its settings (`config.algorithm`). Settings named in `swept` are also
+  arrays in the state, and are read from there. `searched` says which settings `dgjax search` draws, and from what.
 
   Attributes:
     network: the backbone and its head.
     optimizer: how gradients become updates.
     domains: number of source domains.
-    steps: updates that the run will do, for schedules over its length; 0: not known.
-    axis: name of the mapped axis under `jax.pmap`, over which gradients and statistics are averaged.
-    prediction: which of `outputs` the results are reported with.
+    steps: number of updates in the whole run, for schedules over its length. 0: not known.
+    axis: name of the axis under `jax.pmap` over which gradients and statistics are averaged; None elsewhere.
+    prediction: which of `outputs` results are reported with.
   """
 
   network: Network
@@ -98,22 +98,23 @@ class Algorithm:
   prediction: str = "default"
 
   swept: ClassVar[tuple[str, ...]] = ()
-  # Setting -> what a search draws it from; a setting that the config has at 0 is off there, and is not drawn.
+  # Setting -> the distribution that a search draws it from. A setting that is 0 in the config is off and is not drawn.
   searched: ClassVar[Mapping[str, Distribution]] = {}
-  # Entry of the parameters -> its role in `config.optimizer.roles`; "network" follows its stages, others are heads.
+  # Entry of the parameters -> its role in `config.optimizer.roles`. The stages of "network" have their own; others are
+  # heads.
   roles: ClassVar[Mapping[str, str]] = {}
   dropout: ClassVar[bool] = True  # whether the network's dropout layers stay on in training
   adapts: ClassVar[bool] = False  # batches are {"source": a batch, "target": {"image": of the unlabelled target}}
-  needs_domain_network: ClassVar[bool] = False  # a second network like `network` that tells source domains apart
-  validation: ClassVar[str | None] = None  # which of `outputs` source validation uses; default: `prediction`
+  needs_domain_network: ClassVar[bool] = False  # a second network like `network` classifies source domains
+  validation: ClassVar[str | None] = None  # the one of `outputs` for source validation; default: `prediction`
 
   @property
   def phases(self) -> tuple[Phase, ...]:
-    """The parts of a run in the order of `begin`, the first from 0; here one, of `update`."""
+    """The phases of a run in the order of `begin`, the first from step 0. By default there is one, of `update`."""
     return (Phase("training", 0, self.update),)
 
   def phase_at(self, step: int) -> Phase:
-    """The phase that the update after `step` updates of the run belongs to."""
+    """The phase of the update that follows `step` updates."""
     return [phase for phase in self.phases if phase.begin <= step][-1]
 
   @property
@@ -127,12 +128,12 @@ class Algorithm:
     return {"network": variables["params"]}, {"network": variables.get("batch_stats", {})}
 
   def entering(self, params: Params, batch_stats: Any, images: jax.Array, stage: str | None) -> jax.Array:
-    """Zeros of the shape and dtype of what enters a stage of the network, to initialise what will see it.
+    """Zeros with the shape and dtype of a stage's input, to initialise a module that will see that input.
 
     Args:
-      params, batch_stats: of `init_params`.
+      params, batch_stats: as `init_params` returns them.
       images: (batch, height, width, channels).
-      stage: its name; None: the network's output.
+      stage: the stage's name. None: the network's output.
     """
     variables = {"params": params["network"], "batch_stats": batch_stats["network"]}
     inside: Any = jax.eval_shape(lambda: self.network.apply(variables, images, stop=stage))
@@ -147,14 +148,14 @@ class Algorithm:
     return self.optimizer.build(hparams, step).init(params)
 
   def init(self, key: jax.Array, batch: Batch) -> TrainState:
-    """The state before the first update; call it under jit, so that each leaf gets a buffer that can be donated.
+    """The state before the first update. Call it under jit, so that each leaf gets a buffer that can be donated.
 
     Args:
       key: typed PRNG key.
       batch: as `update` takes it; only shapes and dtypes matter.
 
     Raises:
-      UserError: `prediction`, or what else names a way to predict, is none of `outputs`.
+      UserError: a setting that names a way to predict, such as `prediction`, names none of `outputs`.
     """
     params_key, run_key = jax.random.split(key)
     images = batch["source"]["image"] if self.adapts else batch["image"]
@@ -170,11 +171,11 @@ class Algorithm:
     return state
 
   def loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-    """The loss that `update` differentiates; here the mean cross-entropy of the pooled batch.
+    """The loss that `update` differentiates. By default it is the mean cross-entropy of the pooled batch.
 
     Args:
-      params: what to differentiate by, of the structure of `state.params`.
-      state: everything else.
+      params: what to differentiate by; it has the structure of `state.params`.
+      state: the rest of the state; its own `params` are not to be used.
       batch: image (B, H, W, C) float32, label (B,) and domain (B,) int32.
       key: this step's PRNG key.
 
@@ -188,18 +189,18 @@ class Algorithm:
   def forward(self, params: Params, state: TrainState, inputs: jax.Array, key: jax.Array, *, start: str | None = None,
               stop: str | None = None, gates: Mapping[str, jax.Array] | None = None,
               name: str = "network") -> tuple[jax.Array, Any]:
-    """Runs a network in training: batch statistics in BatchNorm, dropout from `key`.
+    """Runs a network in training: BatchNorm uses batch statistics, and dropout is drawn from `key`.
 
     Args:
-      params: of the method; the network's are under `name`.
-      state: whose running statistics are updated.
-      inputs: of the first stage that runs.
-      key: of dropout.
+      params: the method's parameters, those of the network under `name`.
+      state: supplies the running statistics that are updated.
+      inputs: input of the first stage that runs.
+      key: PRNG key of dropout.
       start, stop, gates: as the network takes them.
-      name: which of the method's networks, the field's name.
+      name: the field that holds the network to run.
 
     Returns:
-      The output, and the state's statistics with those of this network updated.
+      The output, and the state's running statistics with those of this network updated.
     """
     network = getattr(self, name)
     output, new = network.apply({"params": params[name], "batch_stats": state.batch_stats[name]}, inputs, start=start,
@@ -214,11 +215,11 @@ class Algorithm:
 
     Args:
       params, state, inputs, key, gates, name: as `forward` takes them.
-      middle: a stage, such as `network.features` or `network.embedding`; its gate multiplies what it gets.
-      change: what that stage gets in place of its input, such as dropout of it; default: the input.
+      middle: a stage, such as `network.features` or `network.embedding`. Its gate multiplies the output of `change`.
+      change: maps that stage's input to what the stage gets in its place, such as dropout. Default: no change.
 
     Returns:
-      The input of that stage, unchanged; the network's output; and the statistics as `forward` returns them.
+      The unchanged input of that stage, the network's output, and the statistics as `forward` returns them.
     """
     inside, batch_stats = self.forward(params, state, inputs, key, stop=middle, gates=gates, name=name)
     output, batch_stats = self.forward(params, state.replace(batch_stats=batch_stats),
@@ -227,7 +228,7 @@ class Algorithm:
 
   def evaluate(self, state: TrainState, inputs: jax.Array, *, start: str | None = None, stop: str | None = None,
                gates: Mapping[str, jax.Array] | None = None, name: str = "network") -> jax.Array:
-    """Runs a network in evaluation: running statistics, no dropout. Arguments as of `forward`."""
+    """Runs a network in evaluation, with running statistics and no dropout. Arguments are those of `forward`."""
     variables = {"params": state.params[name], "batch_stats": state.batch_stats[name]}
     return getattr(self, name).apply(variables, inputs, start=start, stop=stop, gates=gates)
 
@@ -237,7 +238,7 @@ class Algorithm:
     return key if self.axis is None or shared else jax.random.fold_in(key, jax.lax.axis_index(self.axis))
 
   def average(self, tree: Any) -> Any:
-    """Mean over the mapped axis under pmap; elsewhere `tree` itself, being global already."""
+    """The mean over the mapped axis under pmap. Elsewhere `tree` itself, which is global already."""
     return tree if self.axis is None else jax.lax.pmean(tree, self.axis)
 
   def apply_gradients(self, state: TrainState, grads: Params) -> TrainState:
@@ -248,10 +249,10 @@ class Algorithm:
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
 
   def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One training step of a method of one phase.
+    """One training step of a method that has one phase.
 
     Args:
-      state: consumed; donate it.
+      state: the state before the step. It is consumed, so donate it.
       batch: see `loss`.
 
     Returns:
@@ -269,18 +270,18 @@ class Algorithm:
   def outputs(self, state: TrainState, images: jax.Array, domain: jax.Array | None = None) -> dict[str, jax.Array]:
     """Logits (B, classes) float32 under every way to predict, by name.
 
-    Under jit only what is used of them is computed.
+    Under jit only the entries that are used are computed.
 
     Args:
       state: a trained state.
       images: (B, H, W, C) float32, normalised.
-      domain: (B,) int32 source domain of each image; None for an unseen domain, which leaves out what needs it.
+      domain: (B,) int32 source domain of each image. None: unseen; ways that need the domain are then left out.
     """
     return {"default": self.evaluate(state, images)}
 
   @property
   def modes(self) -> dict[str, str]:
-    """The settings that name one of `outputs`, under their config keys; `init` checks them."""
+    """The settings that name one of `outputs`, by config key. `init` checks them."""
     return {"algorithm.prediction": self.prediction}
 
   def predict(self, state: TrainState, images: jax.Array, domain: jax.Array | None = None,
@@ -290,16 +291,16 @@ class Algorithm:
     Args:
       state: a trained state.
       images: (B, H, W, C) float32, normalised.
-      domain: (B,) int32 source domain of each image, which some modes need.
-      mode: a name that `outputs` gives; default: `prediction`.
+      domain: (B,) int32 source domain of each image, which some ways need.
+      mode: the way, a key of `outputs`; default: `prediction`.
 
     Raises:
-      UserError: there is no such mode, or not without `domain`.
+      UserError: there is no such way, or it needs `domain`.
     """
     return pick(self.outputs(state, images, domain), mode or self.prediction)
 
   def measures(self, state: TrainState, domains: Sequence[str]) -> dict[str, Any]:
-    """What the state says of itself, for the log: scalars by name.
+    """Scalars that describe the state, by name, for the log.
 
     Args:
       state: fetched to the host.
@@ -320,9 +321,9 @@ def pick(outputs: Mapping[str, Any], mode: str, setting: str = "algorithm.predic
   """The logits under one way to predict.
 
   Args:
-    outputs: of `Algorithm.outputs`, or their shapes.
-    mode: a name in it.
-    setting: the config key that the mode is from, for the message.
+    outputs: what `Algorithm.outputs` returned, or its shapes.
+    mode: a key of `outputs`.
+    setting: the config key that the mode comes from, for the message.
 
   Raises:
     UserError: `outputs` has no such mode.

@@ -1,4 +1,4 @@
-"""Dropout of whole channels at a rate drawn anew each step, and penalties on channels that do the same (RCL)."""
+"""Dropout of whole channels at a rate drawn anew each step, and penalties on redundant channels (RCL)."""
 
 import dataclasses
 from typing import ClassVar
@@ -18,18 +18,19 @@ NO_KERNEL = ("algorithm.orthogonality_weight: this network names no kernel that 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChannelDropout(Algorithm):
-  """Drops channels of the last convolutional map in training; predicts without.
+  """Drops channels of the last convolutional map in training. Predictions are made without dropout.
 
   The rate is drawn from U(0, 1) each step for the whole batch (for each device's share under pmap), and each example
-  draws its own channels. Kept channels are scaled by the inverse of the share that is kept on average; so that this
-  stays finite, the rate is at most (channels - 1) / channels. Position and scaling are not stated in the paper.
+  draws its own channels. Kept channels are scaled by the inverse of the share that is kept on average. The rate is at
+  most (channels - 1) / channels, so that this stays finite. The paper states neither the position nor the scaling.
 
   Source: RCL, sections 4.2 and 5.1.
 
   Attributes:
-    orthogonality_weight: of the double soft orthogonality of the filters that make these channels; the paper's "Dropout
-      & Orthogonality" has 1.0.
-    covariance_weight: of the covariance of the channels before dropout; its "Dropout & Covariance" has 0.01.
+    orthogonality_weight: weight of the double soft orthogonality of the filters that make these channels; 1.0 in the
+      paper's "Dropout & Orthogonality".
+    covariance_weight: weight of the covariance of the channels before dropout; 0.01 in the paper's "Dropout &
+      Covariance".
     covariance_samples: "positions" or "means", see `losses.redundancy`.
   """
 
@@ -50,7 +51,7 @@ class ChannelDropout(Algorithm):
 
   @property
   def scalars(self):
-    """Without the weight of orthogonality on a network that names no kernel, where it could change nothing."""
+    """The swept settings. A network that names no kernel has no weight of orthogonality, which would change nothing."""
     scalars = super().scalars
     if not self.network.features_kernel:
       del scalars["orthogonality_weight"]

@@ -1,4 +1,4 @@
-"""CrossGrad and LabelGrad: training on images moved along a loss's gradient (CrossGrad; Shankar et al., 2018)."""
+"""CrossGrad and LabelGrad: training on images perturbed along a loss's gradient (CrossGrad; Shankar et al., 2018)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ def blend(alpha: jax.Array, clean: Any, moved: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputGradient(Algorithm):
-  """What the two methods share: how far images move, and how much the moved ones count.
+  """What the two methods share: how far images are moved, and how much the moved images count.
 
   The paper writes x + epsilon * grad J(x), with epsilon 0.5, 1, 2 or 2.5 times an unstated base, and no clipping. The
-  released code, the default here, takes the gradient of the batch's mean loss (each example's carries 1 / B), clips its
-  elements to +-0.1 and multiplies by 10: no pixel moves by more than 1. Moved images are not clipped to the range of
-  images. BatchNorm's running statistics see the clean batch, then the moved one.
+  default is that of the released code. It takes the gradient of the batch's mean loss (so each example's gradient
+  carries a factor 1 / B), clips its elements to +-0.1 and multiplies by 10, so no pixel moves by more than 1. Moved
+  images are not clipped to the range of images. BatchNorm's running statistics see the clean batch, then the moved one.
 
   Attributes:
-    alpha: share of the loss on moved images, in [0, 1]; 0 is ERM.
+    alpha: weight of the loss on moved images, in [0, 1]; the clean loss has 1 - alpha. 0 is ERM.
     epsilon: factor on the gradient.
-    clip: bound on the gradient's elements; 0: none.
-    gradient: "batch", of the mean loss; or "example", of each example's own loss, which does not depend on B.
+    clip: bound on the gradient's elements. 0: none.
+    gradient: "batch": of the batch's mean loss; "example": of each example's own loss, which does not depend on B.
   """
 
   alpha: float = 0.5
@@ -43,7 +43,7 @@ class InputGradient(Algorithm):
   gradient: str = "batch"
 
   swept: ClassVar[tuple[str, ...]] = ("alpha", "epsilon", "clip")
-  # The paper's grids (CrossGrad, section 4); its multiples of epsilon are of the released code's 10.
+  # The paper's grids (CrossGrad, section 4). Its multiples of epsilon are taken as multiples of the released code's 10.
   searched: ClassVar[Mapping[str, Distribution]] = {"alpha": Choice((0.1, 0.25, 0.5, 0.75, 0.9)),
                                                     "epsilon": Choice((5.0, 10.0, 20.0, 25.0))}
 
@@ -55,10 +55,10 @@ class InputGradient(Algorithm):
     """Images moved along a loss's gradient, as constants: the move itself is not differentiated.
 
     Args:
-      images: (B, H, W, C) float32; under pmap, a device's own.
-      gradient: of their mean loss by the images, the same shape.
-      epsilon: factor, () float32.
-      clip: bound on the gradient's elements, () float32; 0: none.
+      images: (B, H, W, C) float32; under pmap, those of one device.
+      gradient: gradient of their mean loss by the images, of the same shape.
+      epsilon: factor on the clipped gradient, () float32.
+      clip: bound on the gradient's elements, () float32. 0: none.
 
     Returns:
       The same shape.
@@ -66,7 +66,7 @@ class InputGradient(Algorithm):
     if self.gradient == "example":
       gradient = gradient * images.shape[0]
     elif self.axis is not None:
-      gradient = gradient / jax.lax.axis_size(self.axis)  # now of the whole batch's mean
+      gradient = gradient / jax.lax.axis_size(self.axis)  # now the gradient of the whole batch's mean
     bound = jnp.where(clip > 0, clip, jnp.inf)
     return jax.lax.stop_gradient(images + epsilon * jnp.clip(gradient, -bound, bound))
 
@@ -78,12 +78,12 @@ class LabelGrad(InputGradient):
   (1 - alpha) J(x) + alpha J(x + epsilon clip(grad_x J(x))), with J the mean cross-entropy. The clean pass runs once and
   gives the gradients by parameters and by images.
 
-  Source: CrossGrad, section 4 (after Goodfellow et al., 2014). Not released: the conventions are CrossGrad's.
+  Source: CrossGrad, section 4 (after Goodfellow et al., 2014). There is no released code; conventions are CrossGrad's.
   """
 
   def classify(self, params: Any, images: jax.Array, state: Any, labels: jax.Array,
                key: jax.Array) -> tuple[jax.Array, Any]:
-    """J, and a pair of running statistics and logits."""
+    """J, and a pair: running statistics and logits."""
     logits, batch_stats = self.forward(params, state, images, key)
     return cross_entropy(logits, labels), (batch_stats, logits)
 
@@ -104,7 +104,7 @@ class LabelGrad(InputGradient):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CrossGrad(InputGradient):
-  """A label and a domain network, each trained also on images moved along the other's loss.
+  """A label network and a domain network, each also trained on images moved along the gradient of the other's loss.
 
   With J_l and J_d the mean cross-entropies of labels and of domains, x_d = x + epsilon clip(grad_x J_d(x)) and
   x_l = x + domain_epsilon clip(grad_x J_l(x)), the label network descends (1 - alpha) J_l(x) + alpha J_l(x_d) and the
@@ -112,14 +112,15 @@ class CrossGrad(InputGradient):
   once and gives the gradients by parameters and by images.
 
   With `concatenate` the label network also sees the domain network's embedding g, beside its own, at the input of stage
-  `network.embedding`: the paper has it, the released code has not. What passes through g is not stated; here g is a
-  constant to J_l, so that line 8 updates the label network alone and line 7 needs no pass through the domain network.
+  `network.embedding`. This is in the paper but not in the released code. The paper does not state which gradients pass
+  through g. Here g is a constant to J_l, so that line 8 updates the label network alone and line 7 needs no pass
+  through the domain network.
 
   Source: CrossGrad, Algorithm 1.
 
   Attributes:
-    domain_network: tells the source domains apart.
-    domain_alpha: alpha_d; the paper has it equal to alpha.
+    domain_network: classifies source domains.
+    domain_alpha: alpha_d, which equals alpha in the paper.
     domain_epsilon: epsilon_l, how far images move for the domain network.
     concatenate: whether the label network sees g.
   """
@@ -138,13 +139,13 @@ class CrossGrad(InputGradient):
     params, batch_stats = super().init_params(label_key, images)
     domain = self.domain_network.init(domain_key, images)
     params["domain_network"], batch_stats["domain_network"] = domain["params"], domain.get("batch_stats", {})
-    if self.concatenate:  # the stages from the embedding on are wider
+    if self.concatenate:  # stages from the embedding on have wider inputs
       head = self.network.init(head_key, self.embed(params, batch_stats, images), start=self.network.embedding)
       params["network"] = {**params["network"], **head["params"]}
     return params, batch_stats
 
   def embed(self, params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
-    """Both networks' embeddings of images beside each other in evaluation, (B, units + units)."""
+    """The embeddings of both networks in evaluation, side by side: (B, units + units)."""
     networks = {"network": self.network, "domain_network": self.domain_network}
     parts: Any = [network.apply({"params": params[name], "batch_stats": batch_stats[name]}, images,
                                 stop=network.embedding) for name, network in networks.items()]
@@ -152,7 +153,7 @@ class CrossGrad(InputGradient):
 
   def label_loss(self, params: Any, images: jax.Array, state: Any, labels: jax.Array, key: jax.Array,
                  domain_embedding: jax.Array) -> tuple[jax.Array, Any]:
-    """J_l, and a pair of running statistics and logits. `params` need hold the label network's only."""
+    """J_l, and a pair: running statistics and logits. `params` needs only the label network's parameters."""
     if not self.concatenate:
       logits, batch_stats = self.forward(params, state, images, key)
     else:
@@ -164,7 +165,7 @@ class CrossGrad(InputGradient):
 
   def domain_loss(self, params: Any, images: jax.Array, state: Any, domains: jax.Array,
                   key: jax.Array) -> tuple[jax.Array, Any]:
-    """J_d, and a tuple of running statistics, logits and g. `params` need hold the domain network's only."""
+    """J_d, and a tuple: running statistics, logits and g. `params` needs only the domain network's parameters."""
     embedding, logits, batch_stats = self.forward_through(params, state, images, key, self.domain_network.embedding,
                                                           name="domain_network")
     return cross_entropy(logits, domains), (batch_stats, logits, embedding)

@@ -20,22 +20,22 @@ from dgjax.models.layers import Dense
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DMG(Algorithm):
-  """Learns a Bernoulli mask per source domain on the inputs of a few stages, and penalises the masks' overlap.
+  """Learns a Bernoulli mask for each source domain on the inputs of some stages, and penalises the masks' overlap.
 
   Source: DMG, section 3.2, Eq. 1 and 2; appendix 7.2 for the sparsity penalty.
 
   Attributes:
-    masks: where masks sit, how they start and act.
-    overlap_weight: lambda_O of Eq. 2.
-    overlap_reduction: over pairs of domains "mean" (released code, which 0.1 was tuned with) or "sum" (Eq. 2).
-    sparsity_weight: lambda_S of appendix 7.2, on the L1 norm of the mask probabilities.
-    domain_classifier: whether a classifier of the source domains is trained beside, for the prediction "weighted". The
-      footnote to section 3.2 does not say what it is; here a linear layer on what enters the first masked stage,
+    masks: where the masks are, how they start, and how they act in training.
+    overlap_weight: weight of the overlap of masks, lambda_O of Eq. 2.
+    overlap_reduction: over pairs of domains; "mean" (released code, with which 0.1 was tuned) or "sum" (Eq. 2).
+    sparsity_weight: weight of the L1 norm of the mask probabilities, lambda_S of appendix 7.2.
+    domain_classifier: whether a classifier of source domains is trained as well, for the prediction "weighted". The
+      footnote to section 3.2 does not say what it is. Here it is a linear layer on the input of the first masked stage,
       averaged over space. Its features are constants to it, so that nothing else learns from it.
     prediction: "pred_ens", "prob_ens", "mask_ens" (one pass under the averaged mask, appendix 7.3), "weighted" (logits
-      averaged by the domain classifier's probabilities, footnote to section 3.2), or a single domain's "member/0" and
-      so on. With known domains `outputs` also has "known", under the own domain's mask (Table 3, DMG-KD), and
-      "known_greedy", under that mask thresholded, which validation uses.
+      averaged by the domain classifier's probabilities, footnote to section 3.2), or a single domain's "member/0",
+      "member/1" and so on. Where domains are known, `outputs` also has "known", under the mask of the image's own
+      domain (Table 3, DMG-KD), and "known_greedy", under that mask thresholded, which validation uses.
   """
 
   prediction: str = "pred_ens"
@@ -94,7 +94,7 @@ class DMG(Algorithm):
     return loss, ({"batch_stats": batch_stats}, metrics)
 
   def under_masks(self, state, images: jax.Array, masks: Masks) -> jax.Array:
-    """Logits of every image under each of m masks; the trunk below the first masked stage runs once.
+    """Logits of every image under each of m masks. The trunk below the first masked stage runs once.
 
     Args:
       state: a trained state.

@@ -17,16 +17,17 @@ ORDERS = all_permutations(4)  # of 2x2 tiles
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Jigsaw(Algorithm):
-  """Classifies images, and tells in which of 24 orders the 2x2 tiles of shuffled ones are.
+  """Classifies images, and predicts in which of 24 orders the 2x2 tiles of shuffled images are.
 
-  Each batch is used twice: as it is, for the classes, and with one order drawn for each image, for a linear layer
-  beside the last stage. BatchNorm's running statistics are those of the images as they are. JiGen itself has 3x3 tiles,
-  30 far-apart orders and ordered images among the shuffled ones, and its released code classifies shuffled images too.
+  Each batch is used twice: as it is, for the classes; and shuffled, with one order drawn for each image, for a linear
+  layer beside the last stage. BatchNorm's running statistics are those of the ordered images. JiGen itself has 3x3
+  tiles, 30 far-apart orders and ordered images among the shuffled ones, and its released code classifies shuffled
+  images too.
 
   Source: RCL, section 5.1.
 
   Attributes:
-    jigsaw_weight: of the puzzles' cross-entropy.
+    jigsaw_weight: weight of the puzzles' cross-entropy.
   """
 
   jigsaw_weight: float = 10.0

@@ -15,28 +15,28 @@ from dgjax.losses.moments import OFFICIAL_SOURCES, moment_distance, moments, off
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class M3SDA(MCD):
-  """MCD with a pair of heads for each source domain, and `moment_weight` times the distance of moments in step A.
+  """MCD with a pair of heads for each source domain; step A adds `moment_weight` times the distance of moments.
 
-  A pair's cross-entropy is the mean over its own domain's examples of the batch; cross-entropies, discrepancies and
-  class balances are summed over pairs. The features whose moments are compared are the heads' input. A domain that a
-  batch lacks counts nothing in it.
+  A pair's cross-entropy is the mean over the batch's examples of its own domain. Cross-entropies, discrepancies and
+  class balances are summed over pairs. The features whose moments are compared are the input of the heads. A domain
+  that a batch lacks counts nothing in it.
 
   The paper has a pair for each source and the raw moments 1 and 2 (`raw=True`, `orders=2`). The released code has one
-  pair for all, moments up to 5 of centred features whose sums over domains have slips, and weight 0.0005. Here the
-  pairs are the paper's, the orders, the centring and the weight the code's, the distance is `moment_distance`, or with
-  `official` the code's own. That needs its four sources, as many images of each as of the target
-  (`data.mixing=balanced`, `target_batch_size` a quarter of `batch_size`), and one batch on all devices
-  (`parallel=jit`); where a batch's domains are not of one size the loss is no number. The code passes every domain
-  through the network on its own, so that BatchNorm normalises each by itself; here all sources are one batch. The
-  paper's vote weighted by each source's accuracy is left out: `prediction` is the mean of all heads' probabilities.
+  pair for all sources, moments up to 5 of centred features, whose sums over domains have slips, and a weight of 0.0005.
+  Here the pairs are the paper's; the orders, the centring and the weight are the code's. The distance is
+  `moment_distance`, or with `official` the code's own. The latter needs four sources, as many images of each as of the
+  target (`data.mixing=balanced`, `target_batch_size` a quarter of `batch_size`), and one batch on all devices
+  (`parallel=jit`). If the domains of a batch are not of one size, the loss is NaN. The code passes each domain through
+  the network separately, so that BatchNorm normalises each by itself; here all sources are one batch. The paper's vote,
+  weighted by each source's accuracy, is left out: `prediction` is the mean of all heads' probabilities.
 
   Source: Peng et al., Moment matching for multi-source domain adaptation, ICCV 2019, section 4 and Eq. 1 and 4.
 
   Attributes:
-    moment_weight: of the distance.
+    moment_weight: weight of the distance of moments.
     orders: number of moments, at least 1.
-    raw: whether moments from the second on are E[x^k] (the paper's Eq. 1) and not about the mean.
-    official: whether the distance is that of the released code, slips included (`official_moment_distance`).
+    raw: whether moments from the second on are E[x^k] (the paper's Eq. 1) rather than central moments.
+    official: whether to use the released code's distance, slips included (`official_moment_distance`).
   """
 
   prediction: str = "prob_ens"
@@ -65,7 +65,7 @@ class M3SDA(MCD):
     return jax.nn.one_hot(batch["source"]["domain"], self.domains)
 
   def official_distance(self, source: jax.Array, target: jax.Array, domains: jax.Array) -> jax.Array:
-    """`official_moment_distance` of a batch's features (S, d) and (T, d), the sources' by their domains (S,)."""
+    """`official_moment_distance` of features (S, d) and (T, d); the sources' domains are (S,)."""
     if len(source) != self.domains * len(target) or self.axis is not None:
       raise UserError(f"algorithm.official compares as many images of each source as of the target, under "
                       f"parallel=jit: set target_batch_size to {len(source) // self.domains}, and data.mixing to "
@@ -86,10 +86,10 @@ class M3SDA(MCD):
     return state.hparams["moment_weight"] * distance, {"moment_distance": distance}
 
   def outputs(self, state, images, domain=None):
-    """As of `MCD`, over all heads, and:
+    """The outputs of `MCD`, over all heads, and two more.
 
-    "first_ens", the mean probabilities of each pair's first head; "known", the mean probabilities of the pair of each
-    image's own domain (only with `domain`).
+    "first_ens": the mean of the probabilities of each pair's first head. "known": the mean of the probabilities of the
+    pair of the image's own domain (only with `domain`).
     """
     logits = self.head_logits(state, images)
     outputs = super().outputs(state, images, domain) | {"first_ens": ensemble(logits[::2])["prob_ens"]}

@@ -16,15 +16,15 @@ Masks = Mapping[str, jax.Array]  # stage name -> (masks, channels of the stage's
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskSettings:
-  """Where masks sit, how they start and how they act in training.
+  """Where masks are, how they start, and how they act in training.
 
   Attributes:
-    placement: which stages' inputs are masked, by a name that the network gives a meaning: "paper" (ResNet: layer4, fc)
-      or "code" (the released runs: layer3, layer4, fc).
-    init: "uniform", logits from U(0, 1) (DMG, section 7.5), or "constant".
-    init_value: the logit under init="constant".
-    training: "sample", each example draws its own mask (DMG, section 3.2); "greedy", thresholded at 0.5;
-      "soft", multiplied by the probabilities.
+    placement: which stages' inputs are masked. The network gives the names their meaning: "paper" (ResNet: layer4, fc)
+      or "code" (as in the released runs: layer3, layer4, fc).
+    init: "uniform": logits are drawn from U(0, 1) (DMG, section 7.5); or "constant": all logits are `init_value`.
+    init_value: the initial logit under "constant".
+    training: "sample": each example draws its own mask (DMG, section 3.2); "greedy": masks are thresholded at 0.5;
+      "soft": inputs are multiplied by the probabilities.
   """
 
   placement: str = "paper"
@@ -54,7 +54,7 @@ def init_logits(key: jax.Array, settings: MaskSettings, widths: Mapping[str, int
 
   Args:
     key: typed PRNG key.
-    settings: how they start.
+    settings: say how the logits start.
     widths: stage name -> channels of its input.
     domains: number p of source domains.
 
@@ -78,12 +78,12 @@ def straight_through(hard: jax.Array, probs: jax.Array) -> jax.Array:
 
 
 def of_domain(masks: Masks, domain: jax.Array) -> Masks:
-  """Each example's own row: stage name -> (B, channels), for `domain` (B,) int."""
+  """Each example's row of its own domain: stage name -> (B, channels), for `domain` (B,) int."""
   return {name: value[domain] for name, value in masks.items()}
 
 
 def sampled(key: jax.Array, probs: Masks) -> Masks:
-  """Bernoulli masks with the straight-through gradient: each example draws its own, in each stage.
+  """Bernoulli masks with the straight-through gradient. Each example draws its own in each stage.
 
   Args:
     key: typed PRNG key.

@@ -27,45 +27,47 @@ PASSES = ("separate", "joint")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MCD(SelfTrained, Alternating):
-  """A trunk and two heads; the heads learn to disagree on the target, the trunk to make them agree.
+  """A trunk and two heads. The heads learn to disagree on the target, and the trunk learns to make them agree.
 
-  With CE the sum of both heads' cross-entropies on the source, D the mean absolute difference of their probabilities on
-  the target, and H the sum of both heads' `class_balance` on the target, a step in three is
+  CE is the sum of both heads' cross-entropies on the source, D the mean absolute difference of their probabilities on
+  the target, and H the sum of both heads' `class_balance` on the target. A step of the form "three_step" is
 
-  A. descend CE + balance_weight * H by all parameters;
-  B. descend CE + balance_weight * H - discrepancy_weight * D by the heads;
-  C. `generator_steps` times, descend discrepancy_weight * D by the trunk.
+  A. all parameters descend CE + balance_weight * H;
+  B. the heads descend CE + balance_weight * H - discrepancy_weight * D;
+  C. the trunk descends discrepancy_weight * D, `generator_steps` times.
 
-  Trunk and heads have optimisers of their own: what a step does not descend by stays as it is. By default source and
-  target pass through the network one after the other, and step C needs the target alone, as in the released code for
-  digits: BatchNorm normalises each by its own statistics; the running ones see every pass in turn. With
-  `passes="joint"` they are one batch in all three steps, as in the released code for VisDA, whose networks are ResNets,
-  and in TLL; in the former the trunk's SGD is without momentum (`generator_momentum=False`).
+  Trunk and heads have optimisers of their own: parameters that a step does not train stay as they are. By default
+  source and target pass through the network one after the other, and step C passes the target alone, as in the released
+  code for digits. BatchNorm normalises each by its own statistics, and the running statistics see every pass in turn.
+  With `passes="joint"` source and target are one batch in all three steps, as in TLL and in the released code for
+  VisDA, whose networks are ResNets. In the latter the trunk's SGD has no momentum (`generator_momentum=False`).
 
-  A step in one descends CE + balance_weight * H - discrepancy_weight * D by all parameters, where the D's features come
-  to the heads through gradient reversal with coefficient `reversal`: the trunk descends `reversal` times D. Source and
-  target pass through the network together whatever `passes` says, then the target's features through the heads once
-  more for D.
+  In the form "one_step" all parameters descend CE + balance_weight * H - discrepancy_weight * D. For D the features
+  reach the heads through gradient reversal with coefficient `reversal`, so the trunk descends `reversal` times D.
+  Source and target pass through the network together, whatever `passes` says. The target's features then pass through
+  the heads once more, for D.
 
   Source: Saito et al., Maximum classifier discrepancy for unsupervised domain adaptation, CVPR 2018, section 3.3, and
-    its code, from which 4 generator steps, the separate optimisers, D as a mean over classes and H (of the code for
-    VisDA, weight 0.01) are. The step in one is that of the released code of Li et al. 2021 (DRT), with
-    discrepancy_weight 50, reversal 4, balance_weight 0.01, label_smoothing 0.01 (0.1 where infograph or quickdraw is
-    the target), heads of `hidden` 1000 and 1000, and prediction "max_logit". DRT states the 50 only; it was tuned
-    for 345 classes, and D is at most 2 / classes.
+    its code: 4 generator steps, separate optimisers, D as a mean over classes, and H (in the code for VisDA, with
+    weight 0.01). The form "one_step" is that of the released code of Li et al. 2021 (DRT), with discrepancy_weight 50,
+    reversal 4, balance_weight 0.01, label_smoothing 0.01 (0.1 where infograph or quickdraw is the target), heads of
+    `hidden` 1000 and 1000, and prediction "max_logit". Of these DRT's paper states only the 50. It was tuned for 345
+    classes, and D is at most 2 / classes.
 
   Attributes:
     form: "three_step" or "one_step".
-    passes: in three steps source and target go through the network "separate" or as one batch, "joint".
-    head: first stage of the heads; default: `network.embedding`.
-    hidden: units of further layers at the heads' beginning, each dropout 0.5, linear, BatchNorm, ReLU.
-    hidden_init: initialisation of these layers, as `model.head_init` is of the last.
-    generator_steps: n of step C, at least 0.
-    generator_momentum: whether the trunk's optimiser has momentum, where the heads' has.
-    discrepancy_weight: of D.
-    reversal: of the step in one.
-    balance_weight: of H.
-    label_smoothing: in CE, in [0, 1); see `smoothed_cross_entropies`.
+    passes: how source and target go through the network in the form "three_step": "separate", one after the other, or
+      "joint", as one batch.
+    head: the stage at which a head begins; default: `network.embedding`.
+    hidden: numbers of units of further layers at the beginning of a head; each is dropout of 0.5, linear, BatchNorm and
+      ReLU.
+    hidden_init: initialisation of these layers; values as for `model.head_init`.
+    generator_steps: how often step C is taken, at least 0.
+    generator_momentum: whether the trunk's optimiser has the momentum that the heads' optimiser has.
+    discrepancy_weight: weight of the discrepancy D.
+    reversal: coefficient of gradient reversal in the form "one_step".
+    balance_weight: weight of the class balance H.
+    label_smoothing: label smoothing of CE, in [0, 1); see `smoothed_cross_entropies`.
   """
 
   prediction: str = "pred_ens"
@@ -107,7 +109,7 @@ class MCD(SelfTrained, Alternating):
 
   @property
   def first_head_stage(self) -> str:
-    """Name of the network's stage at which a head begins."""
+    """The name of the stage at which a head begins."""
     return self.head or self.network.embedding
 
   @property
@@ -149,21 +151,21 @@ class MCD(SelfTrained, Alternating):
 
   def run(self, params: Params, state: TrainState, images: jax.Array,
           key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
-    """Features (B, ...), logits (pairs, 2, B, classes) and updated statistics of images in training."""
+    """Runs images in training: features (B, ...), logits (pairs, 2, B, classes) and updated statistics."""
     trunk_key, head_key = jax.random.split(key)
     features, batch_stats = self.forward(params, state, images, trunk_key, stop=self.first_head_stage)
     logits, batch_stats = self.heads(params, state.replace(batch_stats=batch_stats), features, head_key)
     return features, logits, batch_stats
 
   def run_joint(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> Any:
-    """Source and target as one batch in training: features and logits of each, and updated statistics."""
+    """Runs source and target as one batch in training: features and logits of each, and updated statistics."""
     count = len(batch["source"]["image"])
     images = jnp.concatenate([batch["source"]["image"], batch["target"]["image"]])
     features, logits, batch_stats = self.run(params, state, images, key)
     return (features[:count], logits[:, :, :count]), (features[count:], logits[:, :, count:]), batch_stats
 
   def run_in_turn(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> Any:
-    """Source, then target in training: returns as `run_joint`."""
+    """Runs the source, then the target, in training. Returns what `run_joint` returns."""
     source_key, target_key = jax.random.split(key)
     *source, batch_stats = self.run(params, state, batch["source"]["image"], source_key)
     state = state.replace(batch_stats=batch_stats)
@@ -175,15 +177,15 @@ class MCD(SelfTrained, Alternating):
     return jnp.ones((len(batch["source"]["label"]), 1), jnp.float32)
 
   def classification(self, state: TrainState, batch: Batch, source: jax.Array, target: jax.Array) -> jax.Array:
-    """CE: the sum over heads of the mean cross-entropy of their examples.
+    """CE: the sum over heads of the mean cross-entropy over each head's examples.
 
-    In self-training the target's confident ones are examples of every pair. A pair without examples counts 0.
+    In self-training confident target images are examples of every pair. A pair without examples counts 0.
 
     Args:
-      state: with the smoothing.
-      batch: of `update`.
-      source: (pairs, 2, S, classes).
-      target: (pairs, 2, T, classes).
+      state: holds the label smoothing.
+      batch: as `update` takes it.
+      source: logits (pairs, 2, S, classes).
+      target: logits (pairs, 2, T, classes).
 
     Returns:
       () float32; under pmap over the examples of all devices.
@@ -202,12 +204,12 @@ class MCD(SelfTrained, Alternating):
 
   def alignment(self, state: TrainState, batch: Batch, source: jax.Array,
                 target: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What else draws features (S, ...) and (T, ...) together: a term of the loss by all parameters, and metrics."""
+    """A further term of step A that aligns features (S, ...) and (T, ...), and its metrics; here none."""
     return jnp.zeros(()), {}
 
   def fit(self, state: TrainState, batch: Batch, source: tuple[jax.Array, jax.Array],
           target: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss but for D, and metrics, from features and logits of the source and of the target."""
+    """The loss without D, and metrics, from features and logits of the source and of the target."""
     hparams = state.hparams
     cross_entropy = self.classification(state, batch, source[1], target[1])
     each = target[1].reshape(-1, *target[1].shape[2:])
@@ -237,7 +239,7 @@ class MCD(SelfTrained, Alternating):
     return loss, ({"batch_stats": batch_stats}, {})
 
   def one_step_loss(self, params: Params, state: TrainState, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-    """The loss of the step in one, whose gradient by the trunk is reversed where D is concerned."""
+    """The loss of the form "one_step". The trunk's gradient of D is reversed."""
     key, again_key = jax.random.split(key)
     source, target, batch_stats = self.run_joint(params, state, batch, key)
     fit, metrics = self.fit(state, batch, source, target)
@@ -270,8 +272,11 @@ class MCD(SelfTrained, Alternating):
     return jax.vmap(one)(state.params["heads"], state.batch_stats["heads"])
 
   def outputs(self, state, images, domain=None):
-    """As of `Algorithm`: "pred_ens" and "prob_ens" over the heads, "max_logit", each image's head that is the surest,
-    and "head/0" and so on, each alone."""
+    """Logits (B, classes) under every way to predict.
+
+    "pred_ens" and "prob_ens" average over the heads. "max_logit" takes, for each image, the head that is surest.
+    "head/0" and so on are the heads alone.
+    """
     logits = self.head_logits(state, images)
     surest = logits.max(-1).argmax(0)
     together = ensemble(logits)

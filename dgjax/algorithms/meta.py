@@ -18,10 +18,10 @@ from dgjax.losses.classification import cross_entropies, cross_entropy
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Episodic(Algorithm):
-  """What episodes need: losses domain by domain, and steps of gradient descent that can be differentiated."""
+  """What episodes need: losses by domain, and steps of gradient descent that can be differentiated."""
 
   def by_domain(self, logits: jax.Array, labels: jax.Array, domains: jax.Array) -> jax.Array:
-    """Mean cross-entropy over the batch's examples of each domain, 0 where it has none.
+    """Mean cross-entropy of each domain's examples in the batch, 0 for a domain that has none.
 
     Args:
       logits: (B, classes).
@@ -35,34 +35,34 @@ class Episodic(Algorithm):
     return totals / jnp.where(counts > 0, counts, 1)
 
   def inner_step(self, params: Params, grads: Params, rate: jax.Array) -> Params:
-    """params - rate * grads, with the gradients of the whole batch under pmap."""
+    """params - rate * grads. Under pmap the gradients are those of the whole batch."""
     return jax.tree.map(lambda p, g: p - rate * g, params, self.average(grads))
 
   def draw(self, state: Any, count: int) -> jax.Array:
-    """`count` different source domains of this step's episode, (count,) int32, the same on every device."""
+    """Draws `count` different source domains for this step's episode: (count,) int32, the same on every device."""
     return jax.random.permutation(self.step_key(state, shared=True), self.domains)[:count]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MLDG(Episodic):
-  """Each step one source domain, drawn at random, is held out for testing a gradient step on the others.
+  """In each step one source domain, drawn at random, is held out to test a gradient step on the others.
 
-  The loss is F(theta) + meta_weight * G(theta - inner_rate * grad F(theta)), with F the sum of the mean cross-entropies
-  of the other domains and G that of the held-out one; its gradient goes through the inner step unless `first_order`.
-  The sum is the released code's, with which the defaults were tuned. The paper's F is a mean over the n other domains:
-  its losses are these with the learning rate and `inner_rate` divided by n and `meta_weight` multiplied by n.
+  The loss is F(theta) + meta_weight * G(theta - inner_rate * grad F(theta)), where F is the sum of the mean
+  cross-entropies of the other domains and G that of the held-out one. Its gradient goes through the inner step unless
+  `first_order`. The sum is the released code's, with which the defaults were tuned. The paper's F is a mean over the n
+  other domains. To have it, divide the learning rate and `inner_rate` by n and multiply `meta_weight` by n.
 
   The released code draws 64 examples of each domain a step (`data.mixing=balanced`, `batch_size` 64 times the domains).
-  Here each of the two passes runs the whole batch and counts its own domains' examples, so that any mixture and any
-  number of devices will do; a domain that a batch does not have counts 0. BatchNorm sees the whole batch.
+  Here each of the two passes runs the whole batch and counts the examples of its own domains, so that any mixture and
+  any number of devices will do. A domain that a batch lacks counts 0. BatchNorm sees the whole batch.
 
   Source: Li et al., Learning to generalize: Meta-learning for domain generalization, AAAI 2018, Algorithm 1; defaults
     of the authors' code (alpha 0.5, beta 1).
 
   Attributes:
-    inner_rate: alpha, of the inner step.
-    meta_weight: beta; 0 is ERM with the sum of the other domains' losses.
-    first_order: whether the inner gradient is a constant.
+    inner_rate: learning rate alpha of the inner step.
+    meta_weight: weight beta of the held-out domain's loss. 0 is ERM with the sum of the other domains' losses.
+    first_order: whether the inner gradient is treated as a constant.
   """
 
   inner_rate: float = 0.5
@@ -73,7 +73,7 @@ class MLDG(Episodic):
   searched: ClassVar = {"meta_weight": LogUniform(0.1, 10)}  # DomainBed's, of its mldg_beta
 
   def losses(self, params: Params, state: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-    """Each domain's loss (domains,), and a pair of running statistics and logits."""
+    """Each domain's loss (domains,), and a pair: running statistics and logits."""
     logits, batch_stats = self.forward(params, state, batch["image"], key)
     return self.by_domain(logits, batch["label"], batch["domain"]), (batch_stats, logits)
 
@@ -101,34 +101,34 @@ class MLDG(Episodic):
 class MetaReg(Alternating, Episodic):
   """Learns a weighted L1 regulariser of the classifier by episodes, then trains a fresh classifier with it.
 
-  R(theta) = sum_j phi_j |theta_j|, phi_j >= 0, over the parameters theta of the task network, which is the stages from
+  R(theta) = sum_j phi_j |theta_j|, phi_j >= 0, over the parameters theta of the task network, which are the stages from
   `task` on. Each step of the first phase, `meta_share` of the run,
 
   - trains the trunk, and a task network per source domain, on the sum of the domains' mean cross-entropies, each under
     its own task network;
-  - draws domains a and b; starting from a's new task network, on the new trunk's features, descends `inner_steps` times
-    the loss on a's examples plus R;
-  - descends phi on the loss on b's examples, differentiating through the inner steps. The trunk is fixed in these.
+  - draws domains a and b and takes `inner_steps` steps down the loss on a's examples plus R, starting from a's new task
+    network, on the new trunk's features;
+  - updates phi by the loss on b's examples, differentiating through the inner steps. The trunk is fixed in these.
 
-  In the second phi stays as it is, the optimiser's moments start anew, and a fresh task network is trained with the
-  trunk on all sources, on cross-entropy plus R. Until then predictions are those of the untrained task network.
+  In the second phase phi stays as it is and the optimiser's moments start anew. A fresh task network is trained with
+  the trunk on all sources, on cross-entropy plus R. Until then predictions are those of the untrained task network.
 
-  The authors' code could not be found; the algorithm is the paper's as DMG and others recount it. Its loop over the
-  domains takes a step for each; here one step descends the sum of their gradients, all taken where the step starts, as
-  the indices of the paper's updates have it. Ours are: an episode's examples are those of the step's own batch; its
-  pass through the trunk leaves the running statistics alone; the trunk goes on from where the first phase left it; phi
-  starts at `initial` and is clipped at 0; all rates.
+  The authors' code could not be found. The algorithm is the paper's, as DMG and others recount it. The paper's loop
+  over domains takes a step for each; here one step descends the sum of their gradients, all taken where the step
+  starts, as the indices of the paper's updates have it. The following choices are ours. An episode's examples are those
+  of the step's own batch. Its pass through the trunk leaves the running statistics alone. The trunk goes on from where
+  the first phase left it. phi starts at `initial` and is clipped at 0. All rates are ours too.
 
   Source: Balaji et al., MetaReg: Towards domain generalization using meta-regularization, NeurIPS 2018, Algorithm 1.
     DMG, section 4.1, trains it with SGD, as Adam failed.
 
   Attributes:
-    task: first stage of the task network; default: the network's last. Its stages must be without BatchNorm.
+    task: first stage of the task network, whose stages must have no BatchNorm; default: the network's last stage.
     meta_share: share of the run in which the regulariser is learned, in (0, 1).
-    inner_steps: l, steps of an episode.
-    inner_rate: of an episode's steps.
-    regulariser_rate: of phi.
-    initial: of every phi_j, at least 0.
+    inner_steps: number l of steps in an episode.
+    inner_rate: learning rate of an episode's steps.
+    regulariser_rate: learning rate of phi.
+    initial: initial value of every phi_j, at least 0.
   """
 
   task: str = ""
@@ -162,7 +162,7 @@ class MetaReg(Alternating, Episodic):
     return round(self.meta_share * self.steps)
 
   def split(self, network: Params) -> tuple[Params, Params]:
-    """A network's parameters as those of the trunk and of the task network."""
+    """Splits a network's parameters into those of the trunk and those of the task network."""
     return self.network.split(network, self.first_task_stage)
 
   def init_params(self, key, images):
@@ -194,13 +194,13 @@ class MetaReg(Alternating, Episodic):
     """Loss on domain b after inner steps on domain a.
 
     Args:
-      regulariser: phi, what it is differentiated by.
+      regulariser: phi, which the result is differentiated by.
       tasks: task networks of all domains, stacked.
-      features: (B, ...), of the trunk.
-      batch: whose label and domain are used.
+      features: (B, ...), output of the trunk.
+      batch: supplies `label` and `domain`.
       pair: (2,) int32, a and b.
       inner_rate: () float32.
-      key: of dropout.
+      key: PRNG key of dropout.
 
     Returns:
       () float32.

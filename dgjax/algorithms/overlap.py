@@ -13,10 +13,10 @@ ALL = "all"  # name under which the units of all masked layers together are repo
 
 
 def hard_masks(probs: Any) -> np.ndarray:
-  """Thresholds mask probabilities.
+  """Thresholds mask probabilities at 0.5.
 
   Args:
-    probs: (p, k) array, mask probabilities in [0, 1] (logits are refused where they show themselves).
+    probs: (p, k) array, mask probabilities in [0, 1]. Logits are refused if any lies outside.
 
   Returns:
     (p, k) bool, True where the unit is on: probability above 0.5.
@@ -41,7 +41,7 @@ def hard_iou(on: np.ndarray) -> np.ndarray:
     on: (p, k) bool.
 
   Returns:
-    (p, p) float64 in (0, 1], symmetric, ones on the diagonal; two masks without a unit that is on are equal.
+    (p, p) float64 in (0, 1], symmetric, with ones on the diagonal. Two masks that are off everywhere have an IoU of 1.
 
   Source: Chattopadhyay et al. 2020 (DMG), appendix 7.1, with the released code's smoothing of 1e-6.
   """
@@ -58,9 +58,9 @@ def unit_kinds(on: np.ndarray) -> dict[str, np.ndarray]:
     on: (p, k) bool.
 
   Returns:
-    `off`: (k,) bool, on for no domain; `shared`: (k,) bool, on for all; `specific`: (k,) bool, on for some
-    but not all; `exclusive`: (p, k) bool, on for this domain alone.
-    With a single domain every unit that is on is shared and none is specific or exclusive.
+    `off`: (k,) bool, on for no domain. `shared`: (k,) bool, on for all. `specific`: (k,) bool, on for some but not all.
+    `exclusive`: (p, k) bool, on for this domain alone. With a single domain every unit that is on is shared, and none
+    is specific or exclusive.
 
   Source: Chattopadhyay et al. 2020 (DMG), appendix 7.1, (1) to (3).
   """
@@ -75,7 +75,7 @@ def layers(report: Mapping[str, Any]) -> list[str]:
   """The layers that an overlap report is about.
 
   Args:
-    report: what `overlap_report` returned, or a line of metrics that it went into.
+    report: what `overlap_report` returned, or a line of metrics that contains it.
 
   Returns:
     The masked layers in order, then `all`; empty if there are no masks.
@@ -87,7 +87,7 @@ def layers(report: Mapping[str, Any]) -> list[str]:
 def overlap_report(mask_probs: Mapping[str, Any], domains: Sequence[str]) -> dict[str, float]:
   """Overlap of thresholded masks, and the shares of units that are on, off, shared and domain-specific.
 
-  Cheap (one small matrix product a layer), so that it can be logged at every evaluation.
+  It takes one small matrix product a layer, so it can be logged at every evaluation.
 
   Args:
     mask_probs: per masked layer, (p, k) mask probabilities in [0, 1], as NumPy or JAX arrays on the host.

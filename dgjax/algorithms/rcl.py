@@ -14,21 +14,22 @@ from dgjax.losses.contrastive import POOLINGS, REDUCTIONS, RESCALES, reverse_con
 class RCL(Algorithm):
   """Pushes each example's features away from its nearest neighbour of the same class.
 
-  The features are the network's last convolutional map, so that the contrastive term trains what is before it and the
-  cross-entropy trains all. The method's code was never released; where the paper leaves a choice, see
-  `losses.contrastive`. Under pmap ranges and neighbours are those of a device's own share of the batch.
+  The features are the network's last convolutional map, so the contrastive term trains the stages before it, and the
+  cross-entropy trains all. The method's code was never released. `losses.contrastive` says what is done where the paper
+  leaves a choice. Under pmap ranges and neighbours are those of a device's own part of the batch.
 
   Source: RCL, section 4.1, Eq. 2 and algorithm 1.
 
   Attributes:
-    contrastive_weight: alpha of algorithm 1.
-    margin: m of Eq. 2, in [0, inf]; the paper's 0.2 to 0.9, or inf, its best on MNIST-MP.
-    rescale: range of the features by "batch", "channel" or "feature".
-    reduction: of absolute differences to a distance, "sum" or "mean".
-    pooling: of the map over its positions before that, "none" (each position and channel is a feature), "mean" or
+    contrastive_weight: weight of the contrastive term, alpha of algorithm 1.
+    margin: margin m of Eq. 2, in [0, inf]. The paper has 0.2 to 0.9, and inf, its best on MNIST-MP.
+    rescale: over what the range of the features is taken: "batch", "channel" or "feature".
+    reduction: how absolute differences become a distance, "sum" or "mean".
+    pooling: how the map is first pooled over its positions: "none" (each position and channel is a feature), "mean" or
       "max".
-    begin: epochs before the contrastive loss counts. The paper has none. It says that features are clustered at first,
-      so that no example is pushed; rescaled by a range of the batch they are not.
+    begin: number of epochs before the contrastive loss counts; 0 in the paper. The paper says that features are
+      clustered at first, so that no example is pushed. If they are rescaled by the batch's range, they are not
+      clustered.
   """
 
   contrastive_weight: float = 1.0

@@ -16,13 +16,13 @@ from dgjax.models.decoder import Decoder
 class Reconstruction(Algorithm):
   """Classifies images, and decodes the last convolutional map to the network's input.
 
-  The decoder ends in tanh; its target is the input, brought to [-1, 1] by the batch's range (a device's share of the
-  batch under pmap), since inputs are normalised in one way or another.
+  The decoder ends in tanh. Its target is the input, brought to [-1, 1] by the batch's range (under pmap that of a
+  device's part of the batch), because data sets are normalised differently.
 
   Source: RCL, sections 4.2 and 5.1.
 
   Attributes:
-    reconstruction_weight: of the mean squared error.
+    reconstruction_weight: weight of the mean squared error.
   """
 
   reconstruction_weight: float = 1.0

@@ -1,4 +1,4 @@
-"""Representation self-challenging: what speaks most for the right class is muted (Huang et al., ECCV 2020)."""
+"""Representation self-challenging: mutes the features that speak most for the right class (Huang et al., ECCV 2020)."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from dgjax.errors import UserError, nearest
 from dgjax.losses.classification import cross_entropy
 
 FORMS = ("channel", "original")
-SPATIAL, CHANNELS = 3, 3.2  # of the positions and of the channels one part in so many is muted, in the released code
+SPATIAL, CHANNELS = 3, 3.2  # of positions and of channels one in so many is muted, in the released code
 MARGIN = 1e-4  # by which muting must lower the right class's probability, there
 
 
@@ -19,20 +19,20 @@ MARGIN = 1e-4  # by which muting must lower the right class's probability, there
 class RSC(Algorithm):
   """Mutes the parts of the last convolutional map to which the true class's logit is most sensitive.
 
-  "channel", the form of RCL, section 5.1: a share r ~ U(0, 1) of the channels, drawn each step, in every example.
-  "original", the released code's: a third of the positions or (drawn for each batch) 10 of 32 channels, in the share of
-  examples that lose most probability of their class by it. That share follows a curriculum by epoch; the paper's is
-  constant, a third: `share=1/3`, `share_growth=0`. The code's batch, doubled by mirrored copies, is left to
-  augmentation.
+  The form "channel" is that of RCL, section 5.1: a share r ~ U(0, 1) of the channels, drawn each step, is muted in
+  every example. The form "original" is that of the released code: a third of the positions, or 10 of 32 channels (drawn
+  for each batch), is muted in the share of examples whose class loses most probability by it. That share grows by
+  epoch. In the paper it is constant, a third: `share=1/3`, `share_growth=0`. The code doubles the batch by mirrored
+  copies; here that is left to augmentation.
 
-  Scores are of the classifier in evaluation mode, as released, and the mask is a constant. Draws and shares are over
-  the whole batch; over a device's own share of it under pmap.
+  Scores come from the classifier in evaluation mode, as in the released code, and the mask is a constant. Draws and
+  shares are over the whole batch; under pmap over a device's own part of it.
 
   Attributes:
     form: "channel" or "original".
-    share: of the examples, at the start; of the original form.
-    share_growth: what is added to it every `share_epochs` epochs.
-    share_epochs: see `share_growth`.
+    share: share of the examples that are challenged at the start, in the form "original".
+    share_growth: what is added to `share` every `share_epochs` epochs.
+    share_epochs: number of epochs between two additions of `share_growth`.
   """
 
   form: str = "channel"
@@ -56,11 +56,11 @@ class RSC(Algorithm):
     return loss, ({"batch_stats": batch_stats}, {"loss": loss, "accuracy": accuracy(logits, labels)})
 
   def classify(self, state, features: jax.Array) -> jax.Array:
-    """Logits of features, in evaluation mode."""
+    """Logits of features in evaluation mode."""
     return self.evaluate(state, features, start=self.network.features)
 
   def sensitivity(self, state, features: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Gradient of the true classes' logits by the features, float32 of their shape; and the logits."""
+    """The gradient of the true classes' logits by the features, float32 of their shape, and the logits."""
     def right(features):
       logits = self.classify(state, features)
       return jnp.take_along_axis(logits, labels[:, None], 1).sum(), logits
@@ -96,16 +96,16 @@ class RSC(Algorithm):
 
 
 def ranks(scores: jax.Array) -> jax.Array:
-  """Place of every score in descending order along the last axis, from 0; of equals the first comes first."""
+  """The rank of every score in descending order along the last axis, from 0. Of equal scores the first comes first."""
   return jnp.argsort(jnp.argsort(-scores, axis=-1), axis=-1)
 
 
 def above(scores: jax.Array, count: jax.Array | int) -> jax.Array:
-  """Which scores are strictly above the one at place `count` in descending order: the `count` largest, but for ties.
+  """Which scores are strictly above the one of rank `count`: the `count` largest, but for ties.
 
   Args:
     scores: (rows, n) float.
-    count: int scalar; above n - 1 it is taken for that.
+    count: int scalar; more than n - 1 is taken as n - 1.
 
   Returns:
     (rows, n) bool.

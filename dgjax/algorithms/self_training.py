@@ -1,4 +1,4 @@
-"""Training again, on confident predictions for the target too (DRT, DRT+ST)."""
+"""Self-training: training again, with confident predictions for the target as labels (DRT, DRT+ST)."""
 
 import dataclasses
 import functools
@@ -13,12 +13,12 @@ from dgjax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SelfTraining:
-  """How a method trains again.
+  """Settings of self-training.
 
   Attributes:
-    rounds: how often; 0: never.
-    confidence: a target image takes part if its largest probability is above.
-    mode: which of the method's `outputs` labels the target.
+    rounds: number of times that the method trains again. 0: never.
+    confidence: a target image takes part if its largest probability is above this.
+    mode: which of the method's `outputs` gives the labels.
   """
 
   rounds: int = 0
@@ -32,25 +32,25 @@ class SelfTraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SelfTrained(Algorithm):
-  """A method of adaptation that can be trained in rounds, each with labels that the one before gave to the target.
+  """A method of adaptation that can be trained in rounds, each with labels for the target from the round before.
 
-  The run is `1 + rounds` equal parts, a phase each: for a first part that is a full run, give the run that many times
-  its length (DRT's 15 epochs and one round are 30). Each starts from the same initial parameters, statistics and
-  moments, with the schedules at their beginning. In every part but the first the state that the part before ended with,
-  a constant from there on, labels the target images of each batch in evaluation mode, and those it is confident about
-  join the source's in the loss of classification (see `labelled`). A label is of the image as it is augmented in the
-  batch.
+  The run has `1 + rounds` equal parts, each a phase. If the first part is to be a full run, multiply the run's length
+  by that number (DRT's 15 epochs and one round make 30). Each part starts from the same initial parameters, statistics
+  and moments, with the schedules at their beginning. In every part but the first a teacher labels the target images of
+  each batch, in evaluation mode. The teacher is the state at the end of the part before. Images that it is confident
+  about join the source's in the classification loss (see `labelled`). A label is for the image as it is augmented in
+  the batch.
 
-  What is evaluated falls back when a part starts: compare states of the last part alone (rule `last`).
+  Accuracy falls back when a part starts, so compare states of the last part alone (rule `last`).
 
-  Source: DRT, section 4.3 (DRT+ST, threshold 0.8). Not stated, and ours: that the mean of both heads' probabilities
-    labels, that rounds share a start, and that labels are given on the fly: within a batch, source examples and
-    confident target ones count alike.
+  Source: DRT, section 4.3 (DRT+ST, threshold 0.8). Three choices are ours: the mean of both heads' probabilities gives
+    the labels; rounds share a start; and labels are given on the fly, so that in a batch source examples and confident
+    target examples count alike.
 
-  A subclass's `update` is a step of a part; the batch's target may then hold what `labelled` reads.
+  A subclass's `update` is a step of a part. The target part of its batch may hold the labels that `labelled` reads.
 
   Attributes:
-    self_training: how.
+    self_training: the settings.
   """
 
   self_training: SelfTraining = SelfTraining()
@@ -59,7 +59,7 @@ class SelfTrained(Algorithm):
 
   @property
   def part_steps(self) -> int:
-    """Updates in a part of the run; what remains of a division goes to the last."""
+    """Number of updates in a part of the run. The remainder of the division goes to the last part."""
     if not self.steps:
       raise ValueError("self-training has to know the length of the run: set `steps`")
     return max(self.steps // (1 + self.self_training.rounds), 1)
@@ -73,12 +73,12 @@ class SelfTrained(Algorithm):
                                 "initial": {**learned, "method": state.extra}})
 
   def remember(self, state: TrainState) -> TrainState:
-    """Keeps the state as what each part starts from: after `init`, published weights may have been loaded."""
+    """Keeps the current state as the start of each part: published weights are loaded after `init`."""
     initial = {"params": state.params, "batch_stats": state.batch_stats, "method": state.extra["method"]}
     return state.replace(extra={**state.extra, "initial": initial})
 
   def restart(self, state: TrainState) -> TrainState:
-    """The state becomes the teacher, and training starts again."""
+    """Makes the state the teacher, and starts training again."""
     initial = state.extra["initial"]
     extra = {"method": initial["method"], "initial": initial,
              "teacher": {"params": state.params, "batch_stats": state.batch_stats}}
@@ -86,7 +86,7 @@ class SelfTrained(Algorithm):
                          opt_state=self.moments(initial["params"], state.hparams, jnp.zeros_like(state.step)))
 
   def label(self, state: TrainState, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The teacher's classes of images, (B,) int32, and whether it is confident of them, (B,) float32 of 0 and 1."""
+    """The teacher's labels (B,) int32 of images, and whether it is confident of them, (B,) float32 of 0 and 1."""
     logits = self.predict(state.replace(**state.extra["teacher"]), images, mode=self.self_training.mode)
     confident = jax.nn.softmax(logits).max(-1) > self.self_training.confidence
     return logits.argmax(-1).astype(jnp.int32), confident.astype(jnp.float32)
@@ -107,15 +107,15 @@ class SelfTrained(Algorithm):
     return super().modes | {"algorithm.self_training.mode": self.self_training.mode}
 
   def train_part(self, part: int, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of a part of the run, as the method alone would do it in a run of that length.
+    """Takes one step of a part, as the method would without self-training in a run of that length.
 
     Args:
-      part: its number; 0 is the training that the rounds follow, with the draws of a run without rounds.
+      part: the part's number. Part 0 comes before the rounds and has the draws of a run without rounds.
       state: the run's.
       batch: as `update` takes it.
 
     Returns:
-      The next state, and metrics; those of a round have the share of confident target images, "confident".
+      The next state, and metrics. Those of a round have the share of confident target images, "confident".
     """
     begin = part * self.part_steps
     target: Any = batch["target"]
@@ -133,16 +133,16 @@ class SelfTrained(Algorithm):
 
 
 def labelled(batch: Batch, source: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The logits whose classes are known or, in self-training, believed to be.
+  """The examples with labels: those of the source and, in self-training, those that the teacher is confident of.
 
   Args:
-    batch: of `update`.
-    source: (..., S, classes), logits of the source images.
-    target: (..., T, classes), of the target images.
+    batch: as `update` takes it.
+    source: logits (..., S, classes) of the source images.
+    target: logits (..., T, classes) of the target images.
 
   Returns:
-    Logits (..., B, classes), labels (B,) int32 and weights (B,) float32 in {0, 1}: the source's rows, in self-training
-    followed by the target's.
+    Logits (..., B, classes), labels (B,) int32 and weights (B,) float32 in {0, 1}. The source's rows come first; in
+    self-training the target's follow.
   """
   labels: Any = batch["source"]["label"]
   ones = jnp.ones(len(labels), jnp.float32)

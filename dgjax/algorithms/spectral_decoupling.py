@@ -12,14 +12,14 @@ from dgjax.losses.decoupling import FORMS, spectral_decoupling
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpectralDecoupling(Algorithm):
-  """Cross-entropy and the squared logits, from the first step on.
+  """Cross-entropy plus a penalty on the squared logits, from the first step on.
 
-  Source: RCL, section 5.1, whose weight is the default. The released code of the method starts its penalty after
-    450 steps on coloured MNIST; that RCL has no such delay is inferred.
+  Source: RCL, section 5.1, whose weight is the default. On coloured MNIST the method's released code starts the penalty
+    after 450 steps. We infer that RCL has no such delay.
 
   Attributes:
-    logit_weight: of the penalty.
-    form: "mean" or "norm", see `losses.decoupling`.
+    logit_weight: weight of the penalty.
+    form: "mean" or "norm"; see `losses.decoupling`.
   """
 
   logit_weight: float = 5.0

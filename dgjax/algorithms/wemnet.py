@@ -16,16 +16,16 @@ REVERSALS = ("before", "after")
 
 
 def weight_mask(kernel: jax.Array) -> jax.Array:
-  """Which features weigh more than the mean in each output of a linear layer; gets no gradient.
+  """Which features weigh more than the mean in each output of a linear layer. It passes no gradient.
 
-  1 where sigmoid(|w|) is above its mean over the features. The sigmoid is concave there, so this is not |w| above the
-  mean of |w|. Biases do not count.
+  A feature's mask is 1 if sigmoid(|w|) is above its mean over the features. The sigmoid is concave there, so this
+  differs from |w| being above the mean of |w|. Biases do not count.
 
   Args:
-    kernel: (N_h, outputs) float, a linear layer's.
+    kernel: (N_h, outputs) float, kernel of a linear layer.
 
   Returns:
-    (outputs, N_h) float32 of 0 and 1; a row of equal weights is 0 throughout.
+    (outputs, N_h) float32 of 0 and 1. A row of equal weights is 0 throughout.
 
   Raises:
     ValueError: the kernel is no matrix.
@@ -41,10 +41,10 @@ def weight_mask(kernel: jax.Array) -> jax.Array:
 
 
 def class_masks(mask: jax.Array, labels: jax.Array, target_probabilities: jax.Array) -> jax.Array:
-  """The mask of each example: its class's in the sources, the classes' mixed by probability in the target.
+  """The mask of each example. In the sources it is that of its class; in the target, the masks' mean by probability.
 
   Args:
-    mask: (classes, N_h) of `weight_mask`.
+    mask: (classes, N_h), as `weight_mask` returns it.
     labels: (S,) int of source examples.
     target_probabilities: (T, classes) float, rows adding up to 1.
 
@@ -88,10 +88,11 @@ class WEMNet(MSTN):
   Source: WEMNet, section 2, Eq. 1 to 11.
 
   Attributes:
-    base: "dann"; or "mstn", WEMNet-dagger in the paper, whose centroids are then of f.
-    dim, sem: which modules there are.
-    reversal: "before" SEM, so that only what is below it is adversarial; or "after" it.
-    semantic_weight, semantic_ramp, momentum, absent: of base "mstn", see `MSTN`.
+    base: "dann"; or "mstn", WEMNet-dagger in the paper, whose centroids are those of f.
+    dim, sem: whether the module is used.
+    reversal: where the gradient is reversed: "before" SEM, so that only the layers below it are adversarial; or "after"
+      it.
+    semantic_weight, semantic_ramp, momentum, absent: with base "mstn", see `MSTN`.
   """
 
   adversarial_weight: float = 1.0
@@ -154,14 +155,17 @@ class WEMNet(MSTN):
     return kernels[0]
 
   def module(self, params: Any, name: str, features: jax.Array, mask: jax.Array) -> jax.Array:
-    """DEC(ENC(features) * mask) of module "dim" or "sem"; features and result (B, N_h), mask (B or 1, N_h)."""
+    """DEC(ENC(features) * mask) of module "dim" or "sem".
+
+    Features and result are (B, N_h), the mask is (B or 1, N_h).
+    """
     linear = Dense(features.shape[1])
     encoded: Any = linear.apply({"params": params[name]["encoder"]}, features)
     decoded: Any = linear.apply({"params": params[name]["decoder"]}, encoded * mask)
     return decoded
 
   def ignore_domain(self, params: Any, features: jax.Array) -> jax.Array:
-    """Features (B, N_h) without their domain's part (WEMNet, Eq. 3); `features` themselves without DIM."""
+    """Features (B, N_h) without their domain's part (WEMNet, Eq. 3). Without DIM they are unchanged."""
     if not self.dim:
       return features
     return features - self.module(params, "dim", features, weight_mask(params["discriminator"]["out"]["kernel"]))
@@ -186,9 +190,9 @@ class WEMNet(MSTN):
     return {"default": self.evaluate(state, self.ignore_domain(state.params, features), start=self.aligned_stage)}
 
   def domain_errors(self, state: Any, images: jax.Array) -> dict[str, jax.Array]:
-    """The trained discriminator's `domain_error` of features with and without their domain's part.
+    """The trained discriminator's `domain_error` on features with and without their domain's part.
 
-    In training the discriminator saw neither, but features that SEM had changed.
+    In training the discriminator saw neither of these, but features that SEM had changed.
 
     Args:
       state: a trained state.

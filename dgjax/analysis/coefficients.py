@@ -21,10 +21,9 @@ def collect(network: Network, variables: Mapping[str, Any], batches: Iterable[Ma
 
   Args:
     network: with dynamic residuals.
-    variables: its "params" and "batch_stats"; stages after the last that has any, such as a head whose place others
-      take, are not run.
-    batches: dicts of `image` (batch, height, width, channels) and, where rows are padding, `mask` (batch,) bool.
-    prepare: what is done to a batch on the device first, such as `experiment.normalise`.
+    variables: its "params" and "batch_stats". Stages after the last one that has variables are not run.
+    batches: dicts of `image` (batch, height, width, channels) and, if some rows are padding, `mask` (batch,) bool.
+    prepare: a function of a batch that is applied first, on the device, such as `experiment.normalise`.
 
   Returns:
     For each of KINDS that the network has, the path of each dynamic convolution ("layer1/0/conv2"), in the network's

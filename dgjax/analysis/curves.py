@@ -17,9 +17,9 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
     records: lines of a run's `metrics.jsonl`.
 
   Returns:
-    The figure: on the left every training loss (their sum dashed), smoothed by a moving average over a 50th of the run,
-    and as it was behind it; on the right accuracy on the training batches (smoothed too), on each source's validation
-    split, and on the target's test split (black).
+    The figure. On the left: every training loss (their sum dashed), smoothed by a moving average over a 50th of the
+    run, in front of the raw values. On the right: accuracy on the training batches (smoothed too), on each source's
+    validation split, and on the target's test split (black).
   """
   lines = list(records)
 
@@ -27,7 +27,7 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
     found = [(line["step"], line[key]) for line in lines if key in line]
     return tuple(np.array(found, float).T)
 
-  # Of accuracies in every way to predict only those that rules select by: val/DOMAIN/accuracy, test/DOMAIN/accuracy.
+  # Only the accuracies that rules select by: val/DOMAIN/accuracy, test/DOMAIN/accuracy.
   names = dict.fromkeys(key for line in lines for key in line if key.startswith("train/") or key.count("/") == 2)
   train = [key for key in names if key.startswith("train/")]
   losses = sorted((key for key in train if not key.endswith("accuracy")), key=lambda key: key == "train/loss")
@@ -67,7 +67,7 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Figure:
 
 
 def smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
-  """A centred moving average over a share of a series; at its ends over what there is.
+  """A centred moving average over a share of a series. At the ends the window is cut.
 
   Args:
     values: (n,).
@@ -84,7 +84,7 @@ def smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:
 
 
 def bands(series: Mapping[str, tuple[Any, Any]], label: str, percent: bool = True) -> Figure:
-  """Curves over training, means over seeds with their standard errors as bands.
+  """Curves over training: means over seeds, with standard errors as bands.
 
   Args:
     series: name -> (n,) steps and (seeds, n) values.
@@ -117,7 +117,7 @@ def bands(series: Mapping[str, tuple[Any, Any]], label: str, percent: bool = Tru
 
 
 def sweep(series: Mapping[str, Mapping[Any, Sequence[float]]], key: str, label: str) -> Figure:
-  """Numbers against the values of a swept setting: means over seeds with their standard errors.
+  """Numbers against the values of a swept setting: means over seeds, with standard errors.
 
   Args:
     series: name -> value of the setting -> a number for each seed.
@@ -125,7 +125,7 @@ def sweep(series: Mapping[str, Mapping[Any, Sequence[float]]], key: str, label: 
     label: of the numbers.
 
   Returns:
-    The figure, of one panel. The values are equally far apart, for they often grow by factors and begin with 0.
+    The figure, of one panel. The values are drawn equally far apart, because they often grow by factors and start at 0.
 
   Source: Chattopadhyay et al. 2020 (DMG), Figs. 3, 5 and 6.
   """

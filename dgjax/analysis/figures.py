@@ -11,13 +11,13 @@ from dgjax.recorder import read_lines
 
 
 def save_all(folder: pathlib.Path, results: Mapping[str, Any]) -> list[pathlib.Path]:
-  """Draws every figure that a finished run has data for, into its sub-folder `figures`.
+  """Draws every figure that a finished run has data for into its sub-folder `figures`.
 
   Args:
     folder: the run's folder. `metrics.jsonl` is read for curves, and `masks.npz` (an array of mask probabilities
       (p, k) for each masked layer) for the masks, where they are there.
-    results: the contents of its `results.json`: `sources`, the `groups` that took their part in training where the
-      data set has groups, and where the method has them `mask_matrix` and `overlap`.
+    results: the contents of its `results.json`: `sources`, or `groups` for a data set that has groups, and
+      `mask_matrix` and `overlap` for a method that has them.
 
   Returns:
     The PNG files written, in `folder/figures`, each with a PDF beside it: curves.png, masks.png, overlap.png,

@@ -25,15 +25,15 @@ def order_units(on: np.ndarray, probs: np.ndarray) -> np.ndarray:
     probs: (p, k) float, their probabilities.
 
   Returns:
-    (k,) int, a permutation: units shared by all domains first, then those on for fewer and fewer, same patterns side by
-    side, units off everywhere last; within one pattern by falling mean probability.
+    (k,) int, a permutation. Units that are on for all domains come first, then those on for fewer and fewer, and units
+    that are off everywhere come last. Equal patterns are side by side, sorted by falling mean probability.
   """
   pattern = (on * 2 ** np.arange(on.shape[0])[::-1, None]).sum(0)
   return np.lexsort((-probs.mean(0), -pattern, -on.sum(0)))
 
 
 def shown(report: Mapping[str, Any]) -> list[str]:
-  """The layers to draw: those of the report, without `all` where that is the one masked layer again.
+  """The layers to draw: those of the report, without `all` if there is only one masked layer.
 
   Args:
     report: what `overlap_report` returned.
@@ -111,8 +111,8 @@ def overlap_bars(report: Mapping[str, float], domains: Sequence[str]) -> Figure:
     domains: the source domains it was made with, in that order.
 
   Returns:
-    The figure: a group of bars for each pair and for the mean over pairs; one bar each for every masked layer and for
-    all layers' units together. The legend says which share of units is on.
+    The figure. It has a group of bars for each pair and for the mean over pairs. A group has a bar for every masked
+    layer and one for the units of all layers together. The legend gives the share of units that are on.
 
   Source: Chattopadhyay et al. 2020 (DMG), Fig. 4.
   """
@@ -145,7 +145,7 @@ def mask_matrix(matrix: Mapping[str, Any]) -> Figure:
 
   Args:
     matrix: {"masks": names of the rows (source domains, "combined"), "domains": names of the columns (source domains,
-      then the target), "accuracy": a list of rows in [0, 1], "split" (optional): which images of the sources}.
+      then the target), "accuracy": a list of rows in [0, 1], "split" (optional): the split of the sources}.
 
   Returns:
     The figure: a heat map with numbers in percent. A domain under its own mask is framed; the target stands apart.
@@ -186,8 +186,8 @@ def overlap_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
     records: lines of a run's `metrics.jsonl`; those with the keys of an overlap report are used.
 
   Returns:
-    The figure: on the left the mean IoU over pairs for every masked layer and for all layers' units together, on the
-    right the share of units on for every domain (dashed) and for some but not all (solid).
+    The figure. On the left: the mean IoU over pairs for every masked layer and for the units of all layers together. On
+    the right: the share of units that are on for every domain (dashed) and for some but not all (solid).
 
   Source: Chattopadhyay et al. 2020 (DMG), appendix 7.1; Fig. 5 shows the layers over the weight instead.
   """

@@ -1,4 +1,4 @@
-"""The moved images that CrossGrad and LabelGrad train on too: images moved along a loss's gradient."""
+"""The perturbed images that CrossGrad and LabelGrad train on: images moved along a loss's gradient."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from dgjax.runs import Run
 
 
 def move(run: Run, images: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> np.ndarray:
-  """Moves images as a run's training does, along the domain loss (LabelGrad: the label loss), in evaluation.
+  """Moves images along the domain loss (LabelGrad: the label loss), as training does, but in evaluation mode.
 
-  Dropout is off and BatchNorm uses its running statistics, so that an image's move is its own. The gradient is of the
-  mean loss over as many images as a batch of training has.
+  Dropout is off and BatchNorm uses its running statistics, so an image's move does not depend on other images. The
+  gradient is that of the mean loss over as many images as a training batch has.
 
   Args:
     run: of CrossGrad or LabelGrad, whose domains are not groups.

@@ -15,12 +15,12 @@ def points_in_plane(panels: Mapping[str, tuple[Any, Sequence[str]]], right: Any 
 
   Args:
     panels: title of a panel -> (images, 2) positions, and the name of each image, such as its domain or class.
-    right: (images,) bool, whether each image was classified rightly: a circle if so, a cross if not. Default: each name
-      has a marker of its own.
-    order: names in the order of the legends; others come behind, as they first come among the images.
+    right: (images,) bool, whether each image was classified correctly. It is then drawn as a circle, else as a cross.
+      Default: each name has a marker of its own.
+    order: names in the order of the legends. Other names follow in the order of their first images.
 
   Returns:
-    The figure: the panels in a row, under each a legend; of more than `MOST_NAMES` there is none.
+    The figure: the panels in a row, with a legend under each, unless it has more than `MOST_NAMES` names.
 
   Raises:
     ValueError: no panel, or one with another number of names or of marks than of positions.

@@ -139,7 +139,7 @@ class Finished(Recorded):
 
 @dataclasses.dataclass(frozen=True)
 class Unfinished(Recorded):
-  """A run without results; of `results` it has what its other files say.
+  """A run without results. Its `results` holds what its other files say.
 
   Attributes:
     reason: why there are none: "failed at step 3: ..." or "not finished, at step 20".

@@ -1,4 +1,4 @@
-"""Runs as one HTML page: tables beside published numbers, curves, sweeps, masks, images, and what made every cell."""
+"""Runs as one HTML page: tables beside published numbers, curves, sweeps, masks, images, and each cell's commands."""
 
 import argparse
 import json
@@ -33,8 +33,8 @@ def report(folders: Sequence[pathlib.Path], options: argparse.Namespace) -> str:
 
   Args:
     folders: they hold run folders, at any depth.
-    options: as `tables.add_arguments` adds them. Without `paper` the published table that has most to say of the runs
-      stands beside them; without `group_by` every setting in which runs of one method differ makes rows.
+    options: as `tables.add_arguments` adds them. Without `paper`, the published table that covers most of the runs is
+      shown beside them. Without `group_by`, every setting in which runs of one method differ makes rows.
 
   Returns:
     HTML that needs no other file and no network.

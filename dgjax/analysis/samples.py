@@ -97,7 +97,7 @@ def image_rows(rows: Mapping[str, Any], columns: Sequence[str] = ()) -> Figure:
   Args:
     rows: name of a row -> (images, height, width, channels) float in [0, 1], of 1 or 3 channels; rows may differ in
       length.
-    columns: what stands above the first images of each row.
+    columns: titles above the first images of each row.
 
   Returns:
     The figure.

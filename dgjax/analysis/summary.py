@@ -1,4 +1,4 @@
-"""What a finished command prints: accuracy per target, the mask matrix and the overlap."""
+"""The text that a finished command prints: accuracy per target, the mask matrix and the overlap."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ def summary(results: Sequence[Mapping[str, Any]], workdir: pathlib.Path) -> str:
     workdir: the folder that the runs lie in.
 
   Returns:
-    Several lines: accuracy in percent under each selection rule, and on the sources' validation splits where there are
-    any, a line for each target and value of the sweep, with its standard error where there are several seeds. Where
-    each target has one run: for methods with a member per source domain the accuracy of each on each domain (DMG,
-    Table 4), and the overlap of their masks. At last where the files are.
+    Several lines. First the accuracy in percent under each selection rule, and on the sources' validation splits if
+    there are any: a line for each target and value of the sweep, with a standard error if there are several seeds. If
+    each target has one run, the accuracy of each member on each domain (DMG, Table 4) and the overlap of masks follow.
+    The last lines say where the files are.
   """
   runs = [Finished(workdir, one, flatten(one.get("config", {}))) for one in results]
   first = runs[0].results

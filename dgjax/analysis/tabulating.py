@@ -163,9 +163,9 @@ def _table(dataset: str, runs: Sequence[Finished], unfinished: Sequence[Unfinish
 
 def _key_of(run: Unfinished, groups: Mapping[tuple[Any, ...], Sequence[Finished]],
             group_by: Sequence[str]) -> tuple[Any, ...]:
-  """The row that an unfinished run belongs to: one whose runs have its settings, or else one of its own.
+  """The row that an unfinished run belongs to: the row whose runs have its settings, or a row of its own.
 
-  Its folder does not tell the command, and so not the config's file.
+  The folder of an unfinished run does not record the command, and so not the config's file.
   """
   own = (run.get("method"), *map(run.part, group_by))
   return next((key for key, runs in groups.items() if key[0] == own[0] and not differing([runs[0], run])), own)

@@ -1,7 +1,7 @@
 """Data sets by name, prepared on first use.
 
-A new data set is one file in `builders/` with a `Layout`, and one line in `DATASETS`; or a `Layout` in a file of one's
-own and `config.data.name=path/to/file.py:ClassName`.
+A new data set is a file in `builders/` with a `Layout`, and a line in `DATASETS`. Or it is a `Layout` in a file of your
+own, with `config.data.name=path/to/file.py:ClassName`.
 """
 
 import inspect
@@ -58,10 +58,10 @@ def find(name: str) -> Entry:
   """Returns the entry of a data set.
 
   Args:
-    name: one of `DATASETS`, or FILE.py:NAME for a subclass of `Layout` in a file of one's own.
+    name: one of `DATASETS`, or FILE.py:NAME for a subclass of `Layout` in a file of your own.
 
   Raises:
-    UserError: there is none; the nearest one is named.
+    UserError: there is no such data set; the message names the nearest one.
   """
   key = "config.data.name"
   found = registry.resolve(name, DATASETS, "data set", key)
@@ -81,19 +81,19 @@ def defaults(name: str) -> dict[str, Any]:
 
   Returns:
     name: the data set.
-    dir: the folder that holds it; "" where none is needed.
-    cache_dir: where prepared data sets are kept; "": $DGJAX_CACHE or ~/.cache/dgjax.
-    image_size: of images, height and width in pixels.
-    augment: how training images are varied, one of `transforms.AUGMENTATIONS`.
-    mixing: how batches draw from the source domains, "pooled" or "balanced".
-    val_fraction: of each domain, held out for validation where splits are drawn.
-    test_fraction: of each domain, held out for scoring where splits are drawn.
-    split_seed: draws the splits; -1: the run's seed does.
-    on_error: what a file that cannot be used does, "raise" an error, or "skip" it.
-    threads: that decode and crop; 0: as many as there are cores.
-    prefetch: batches made ahead; 0: two more than threads.
-    on_device: whether the images are kept in the device's memory, "auto", "always" or "never".
-    The settings that its layout in `builders` describes follow.
+    dir: folder of the data set's files; "" for data sets that need none.
+    cache_dir: folder of prepared data sets; "": $DGJAX_CACHE or ~/.cache/dgjax.
+    image_size: height and width of the network's input in pixels.
+    augment: augmentation of training images: "none", "paper", "domainnet", "shorter", "office" or "visda".
+    mixing: how batches draw from the source domains: "pooled", in proportion to their size, or "balanced", equally.
+    val_fraction: share of each domain that is held out for validation, in [0, 1), where splits are drawn.
+    test_fraction: share of each domain that is held out for testing, in [0, 1), where splits are drawn.
+    split_seed: seed of the splits; -1: the run's seed.
+    on_error: what to do about a file that cannot be used: "raise" an error, or "skip" the file.
+    threads: number of threads that decode and crop images; 0: one for each core.
+    prefetch: number of batches made ahead; 0: two more than threads.
+    on_device: whether images stay in the device's memory: "auto", if they fit; "always"; or "never".
+    Then follow the settings that the data set's layout in `builders` describes.
 
   Raises:
     UserError: no such data set.
@@ -124,7 +124,7 @@ def load(config: Any, seed: int) -> Dataset:
 
   Args:
     config: `config.data`: the keys of `defaults`.
-    seed: draws the splits where the data set has none of its own and `config.split_seed` is -1.
+    seed: seed of the splits, if the data set has none of its own and `config.split_seed` is -1.
 
   Returns:
     The data set.

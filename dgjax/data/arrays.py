@@ -61,7 +61,7 @@ def _images(images: Any) -> np.ndarray:
   if images.dtype == np.uint8 and images.shape[3] not in (1, 3):
     raise UserError(f"uint8 images must have 1 or 3 channels, got {images.shape[3]}: give other arrays as float32")
   if images.dtype == np.float32:
-    for number, image in enumerate(images):  # one by one: a mask of all of them would take a quarter of their memory
+    for number, image in enumerate(images):  # one by one, as a mask of all would take a quarter of their memory
       if not np.isfinite(image).all():
         raise UserError(f"image {number} holds a value that is not finite")
   return images
@@ -69,7 +69,7 @@ def _images(images: Any) -> np.ndarray:
 
 def _numbers(key: str, values: Any, count: int, names_key: str, names: Sequence[str] | None,
              prefix: str) -> tuple[np.ndarray, tuple[str, ...]]:
-  """Returns labels or domains, (n,) int32, and the names of what they count."""
+  """Returns labels or domains as (n,) int32, and their names."""
   values = np.asarray(values)
   if values.shape != (count,):
     raise UserError(f"{key} must be of shape ({count},), as there are {count} images, got {values.shape}")
@@ -93,7 +93,7 @@ def _moments(images: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.nda
   mean, square = total / (len(chosen) * images.shape[1] * images.shape[2])
   std = np.sqrt(np.maximum(square - mean * mean, 0.0))
   scale = 255.0 if images.dtype == np.uint8 else 1.0
-  # A channel that is constant has nothing to scale; what is left of it is rounding
+  # A constant channel has nothing to scale: its deviation is rounding alone
   return mean / scale, np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-6), std / scale, 1.0)
 
 

@@ -14,25 +14,25 @@ WINDOW, STRIDE = 480, 160  # samples: 30 and 10 ms
 TRANSFORM = 512  # the next power of two from WINDOW
 CHANNELS = 40
 LOWEST, HIGHEST = 20.0, 4000.0  # Hz, the edges of the filters
-EXTENSIBLE, STREAMED = 0xFFFE, 0xFFFFFFFF  # a WAV file's format whose true one follows; a size that is not known
-LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second, beyond which a header must be wrong
+EXTENSIBLE, STREAMED = 0xFFFE, 0xFFFFFFFF  # a WAV format whose true format follows; an unknown size
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second; a header with more must be wrong
 # (format, bytes a sample) -> (dtype, what silence is, what full scale is); format 1 is PCM, 3 is floats
 SAMPLES = {(1, 1): ("u1", 128.0, 128.0), (1, 2): ("<i2", 0.0, 32768.0), (1, 3): ("<i4", 0.0, 2.0**31),
            (1, 4): ("<i4", 0.0, 2.0**31), (3, 4): ("<f4", 0.0, 1.0), (3, 8): ("<f8", 0.0, 1.0)}
-FLOOR = 1e-12  # of filter energies, before the logarithm
+FLOOR = 1e-12  # least filter energy, before the logarithm
 
 
 def read_wav(path: Path) -> np.ndarray:
-  """Reads a recording; channels are averaged, and another rate than 16 kHz is resampled, which is said once.
+  """Reads a recording. Channels are averaged, and rates other than 16 kHz are resampled; a warning says so once.
 
   Args:
     path: a WAV file of 8, 16, 24 or 32-bit integers or of 32 or 64-bit floats, of any rate and number of channels.
 
   Returns:
-    (n,) float32 at 16 kHz, in [-1, 1] but for floats beyond it and the resampling's overshoot; n > 0.
+    (n,) float32 at 16 kHz, n > 0, in [-1, 1] except for floats beyond it and for overshoot of the resampling.
 
   Raises:
-    OSError: with the reason, where the file is absent, cut short, empty, or of another format.
+    OSError: the file is absent, cut short, empty, or of another format; the message has the reason.
   """
   samples, rate = _samples(files.contents(path))
   if samples.shape[1] > 1:
@@ -41,7 +41,7 @@ def read_wav(path: Path) -> np.ndarray:
   if not np.isfinite(mono).all():
     raise OSError("it holds samples that are not finite")
   if rate != RATE:
-    from scipy.signal import resample_poly  # here, as it takes a while to import that most recordings need not wait
+    from scipy.signal import resample_poly  # imported here, because it takes a while and most recordings do not need it
 
     files.say_once(f"Recordings at {rate} Hz are resampled to {RATE} Hz.")
     common = math.gcd(rate, RATE)

@@ -1,12 +1,12 @@
-"""Augmentation: what happens to a training image, and which part of it happens where.
+"""Augmentation of training images, on the host and on the device.
 
-The host decodes an image and crops it, if images are streamed. Flips and colours, and the crop too where images stay
-on the device (`resident`), are pure functions of one image and one key. They are jitted and vmapped by whoever calls
-them; a batch is augmented by `on_device`. Keys are made of (seed, epoch, domain, example) alone, so that an example's
-augmentation depends on neither batch, device, process nor restart.
+If images are streamed, the host decodes and crops them. Flips and colours are pure functions of one image and one key,
+and so is the crop if images stay on the device (`resident`). The caller jits and vmaps them; `on_device` augments a
+batch. Keys depend on (seed, epoch, domain, example) alone, so an example's augmentation does not depend on batch,
+device, process or restart.
 
-Images on the device are (h, w, c): uint8, or float32 in [0, 1], which uint8 becomes where values are mixed. Nothing is
-rounded to 8 bits in between, as Pillow would after each operation.
+Images on the device are (h, w, c), uint8, or float32 in [0, 1] once values are mixed. Unlike in Pillow, nothing is
+rounded to 8 bits between operations.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ def example_key(words: jax.Array) -> jax.Array:
     words: (4,) uint32: seed, epoch, domain, example (`pipeline.TrainStream`).
 
   Returns:
-    A typed key. Its generator is fixed, since keys of others may depend on what they are mapped with.
+    A typed key. Its generator is fixed, because keys of other generators may depend on what they are mapped with.
   """
   key = jax.random.key(words[0], impl="threefry2x32")
   for number in range(1, 4):
@@ -234,10 +234,11 @@ def draw_jitter(key: jax.Array, strength: float) -> tuple[jax.Array, jax.Array]:
 def adjust(image: jax.Array, place: jax.Array, amounts: jax.Array) -> jax.Array:
   """Changes brightness, contrast, saturation and hue in a given order.
 
-  The order differs from image to image, and one program serves all. Every possible operation at every place would be
-  16 of them. Here the hue is turned once, between two rounds of the others, and within a round contrast, which needs a
-  mean over the image, is changed once. Brightness and saturation are blends of each pixel with black or its grey,
-  and have their place before or after either; where it is not theirs, they blend with a share of 1.
+  The order differs from image to image, and one program serves all orders. Trying each of the four operations at each
+  of four places would take 16 operations. Here the hue is turned once, between two rounds of the others, and within a
+  round contrast, which needs a mean over the image, is changed once. Brightness and saturation blend each pixel with
+  black or with its grey. Each can come before or after contrast and hue; at a place that is not its own it blends with
+  a share of 1, which changes nothing.
 
   Args:
     image: (h, w, c) uint8 or float32 in [0, 1].
@@ -253,7 +254,7 @@ def adjust(image: jax.Array, place: jax.Array, amounts: jax.Array) -> jax.Array:
   pair = ((jnp.minimum(bright, saturate), bright_first), (jnp.maximum(bright, saturate), ~bright_first))
 
   def blend_points(image: jax.Array, after_hue: bool, after_contrast: bool) -> jax.Array:
-    """Changes brightness and saturation, if it is their turn."""
+    """Changes brightness and saturation if it is their turn."""
     for turn, is_bright in pair:
       here = ((turn > hue) == after_hue) & ((turn > contrast) == after_contrast)
       factor = jnp.where(here, jnp.where(is_bright, amounts[0], amounts[2]), 1)
@@ -282,13 +283,15 @@ class Augmentation:
   """What happens to a training image, in the order of these attributes.
 
   Attributes:
-    prepare: image, size -> image, without chance, on the host; None: the image is cropped as it is.
-    host_crop: image, size, generator -> image of the size, where images are streamed; None: `prepare` makes that.
-    device_crop: the same where images stay on the device; see `random_resized_crop`.
+    prepare: deterministic function on the host from an image and a size to an image. None: the image is cropped as it
+      is.
+    host_crop: function from an image, a size and a generator to an image of that size, if images are streamed. None:
+      `prepare` makes an image of the size.
+    device_crop: the same if images stay on the device; see `random_resized_crop`.
     flip: whether images are mirrored at random, on the device.
     colors: whether `color_jitter` changes them, on the device.
-    enough: how many times the size is enough of each side: a larger JPEG may be decoded at a half, a quarter or an
-      eighth of its sides, which is faster. None: it is always decoded whole.
+    enough: a multiple of the size. A JPEG may be decoded at a half, a quarter or an eighth of its sides, which is
+      faster, as long as they do not become smaller than that. None: it is always decoded whole.
   """
 
   prepare: Callable[[Image.Image, int], Image.Image] | None = None
@@ -300,15 +303,15 @@ class Augmentation:
 
   @property
   def needs_key(self) -> bool:
-    """Whether chance has a part in it on the device, even where images are streamed."""
+    """Whether the device's part is random even if images are streamed."""
     return self.flip or self.colors
 
   def smallest(self, size: int) -> int | None:
-    """Returns the sides that are enough of an image, None for all of it."""
+    """Returns the sides at which an image may be decoded; None: its own."""
     return math.ceil(self.enough * size) if self.enough else None
 
   def on_host(self, image: Image.Image, size: int, words: Sequence[int]) -> Image.Image:
-    """Does the host's part for an image that is streamed.
+    """Does the host's part for a streamed image.
 
     Args:
       image: mode RGB or L.
@@ -326,7 +329,7 @@ class Augmentation:
     Args:
       image: (h, w, c) uint8.
       words: (4,) uint32, as of `example_key`.
-      sides: (2,) int32, for an image that stays on the device and is to be cropped there; None: it is cropped.
+      sides: (2,) int32, original width and height of an image that is still to be cropped. None: it is cropped already.
       size: pixels per side of the result.
 
     Returns:
@@ -379,8 +382,8 @@ def on_device(name: str, size: int) -> Callable[[Mapping[str, Any]], dict[str, A
 
   Returns:
     A function of a batch, or of a dict of batches, for use under jit. Training batches hold `key` (b, 4) uint32, and
-    `sides` (b, 2) int32 if they are to be cropped here; both are taken out. Others, such as those of evaluation, pass
-    as they are.
+    `sides` (b, 2) int32 if they are still to be cropped; both are taken out. Other batches, such as those of
+    evaluation, are returned unchanged.
 
   Raises:
     UserError: there is no such augmentation.

@@ -1,4 +1,4 @@
-"""What the cache of prepared data holds, which of it is of no more use, and how to free its space."""
+"""The cache of prepared data: what it holds, which of it nothing uses, and how to free its space."""
 
 import dataclasses
 import fcntl
@@ -25,7 +25,7 @@ class Entry:
     path: its folder.
     size: bytes on disk.
     used: when it was last opened, in seconds since 1970.
-    unused: why no data set uses it; "" where one does.
+    unused: why no data set uses it; "" if one does.
   """
 
   dataset: str
@@ -43,8 +43,8 @@ def entries(cache: Path) -> list[Entry]:
     cache: as `preparation.cache_dir` returns it.
 
   Returns:
-    One entry for each set of records. Unused are those whose source was deleted or moved away, those of a source that
-    was prepared again since (with other images or settings), those of older versions of dgjax, and half-written ones.
+    One entry for each set of records. An entry is unused if its source was deleted or moved away, if the source was
+    prepared again with other images or settings, if an older version of dgjax wrote it, or if it is half-written.
   """
   found: list[Entry] = []
   newest: dict[tuple[str, str, str], float] = {}
@@ -99,19 +99,19 @@ def prunable(found: Iterable[Entry], days: float | None = None) -> list[Entry]:
 
   Args:
     found: as `entries` lists them.
-    days: those that were not opened for so long, too; None: those that are unused alone.
+    days: also take entries that were not opened for so many days. None: only unused entries.
   """
   oldest = time.time() - (days or 0) * DAY
   return [entry for entry in found if entry.unused or (days is not None and entry.used < oldest)]
 
 
 def delete(found: Iterable[Entry]) -> int:
-  """Deletes entries; those that a process prepares at this moment stay.
+  """Deletes entries, except those that a process is preparing.
 
-  Runs that read them go on: open files stay readable, where the file system is this machine's.
+  Runs that read them go on: on a local file system open files stay readable.
 
   Args:
-    found: of `entries`.
+    found: what `entries` returned.
 
   Returns:
     How many bytes that freed.
@@ -155,10 +155,10 @@ def prune(folder: str = "", days: float | None = None) -> str:
 
   Args:
     folder: the cache; "": $DGJAX_CACHE, or ~/.cache/dgjax.
-    days: also what was not opened for so long; None: only what no data set uses.
+    days: also delete what was not opened for so many days. None: only what no data set uses.
 
   Returns:
-    What went, as text.
+    A text that says what was deleted.
 
   Raises:
     UserError: something cannot be deleted.

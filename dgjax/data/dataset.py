@@ -22,7 +22,7 @@ class Source:
   Attributes:
     domain, split: which.
     indices: (n,) int32, where in the prepared records each example lies; it names the example in every split.
-    groups: (n,) int32, what each example's `domain` is in training, an index of `Dataset.groups`; None: its domain.
+    groups: (n,) int32, each example's `domain` in training as an index of `Dataset.groups`. None: the domain itself.
   """
 
   def __init__(self, records: Any, labels: np.ndarray, indices: np.ndarray, channels: int, domain: str, split: str,
@@ -36,7 +36,7 @@ class Source:
       domain, split: see above.
       where: what the records are, for messages.
       groups: see above.
-      names: of the records: paths of files, where they are files; None: their numbers.
+      names: names of the records: the paths of files. None: their numbers.
     """
     self._names = names
     self.domain, self.split, self.indices, self.groups = domain, split, indices, groups
@@ -46,7 +46,7 @@ class Source:
     return len(self.indices)
 
   def name(self, index: int) -> str:
-    """Returns what an example is called in the data set: its file's path below the domain's or the root, if it has one.
+    """Returns an example's name in the data set: the path of its file below the domain's folder or the root, if any.
 
     Args:
       index: in [0, len(self)).
@@ -117,19 +117,19 @@ class Dataset:
     name: its name in `dgjax.data.DATASETS`.
     domains: names of its domains.
     classes: names of its classes; labels index this.
-    splits: domain -> {"train": n, "val": n, "test": n}; "test" is what a domain is scored on when it is the target.
-    source_test: whether "test" is disjoint from "train" and "val", so that in-domain accuracy on it means something.
-    mean, std: per channel, of pixels in [0, 1], or of arrays, of which they may also be per column and channel (w * c
-      numbers); normalisation happens on the device.
+    splits: domain -> {"train": n, "val": n, "test": n}. A target is scored on its "test" split.
+    source_test: whether "test" is disjoint from "train" and "val", so that in-domain accuracy on it is meaningful.
+    mean, std: mean and standard deviation per channel, of pixels in [0, 1] or of arrays. For arrays they may also be
+      per column and channel (w * c numbers). Normalisation happens on the device.
     channels: of images, 1 or 3.
     sources, targets: the domains that can be trained on, and that can be the target; empty: all.
-    groups: names of what plays the part of source domains in training, where the data set has dozens to thousands of
-      them (fonts, writers, speakers) and `domains` are those seen and those unseen; None: the source domains do.
-    array_shape: where examples are no images: the shape of the float32 arrays that they are.
-    centre_crop: whether evaluation sees the centre of an image only, instead of all of it.
-    keep_aspect: whether an image keeps its aspect before its centre is taken (`transforms.centre_of_shortened`, or else
-      `transforms.centre`).
-    left_out: store of records (of a domain, in general) -> [(file, reason)], what `data.on_error=skip` dropped.
+    groups: names of the groups (fonts, writers, speakers) that are the domains in training, for a data set that has
+      dozens to thousands of them and whose `domains` are "seen" and "unseen". None: the source domains.
+    array_shape: shape of the float32 arrays, if examples are no images.
+    centre_crop: whether evaluation sees only the centre of an image instead of the whole image.
+    keep_aspect: whether an image keeps its aspect before its centre is taken (`transforms.centre_of_shortened`) or not
+      (`transforms.centre`).
+    left_out: store of records (in general a domain) -> [(file, reason)], what `data.on_error=skip` dropped.
     digests: domain -> a hash of its class names, its examples' names, labels and contents, and its splits. It depends
       neither on where the files lie nor on when they were written.
   """
@@ -158,23 +158,23 @@ class Dataset:
       domain_names: Sequence[str] | None = None, *, val_fraction: float = 0.1, test_fraction: float = 0.2,
       seed: int = 0, mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
       name: str = "arrays") -> "Dataset":
-    """Makes a data set of arrays, which stay in memory as they are; no file is written.
+    """Makes a data set of arrays. They stay in memory, and no file is written.
 
-    Splits are drawn class by class in each domain, as of images in folders.
+    Splits are drawn class by class in each domain, as for images in folders.
 
     Args:
-      images: (n, h, w, c), all finite. uint8 with c of 1 or 3: images, which are augmented and resized to
-        `config.data.image_size` as others are. float32: arrays that reach the network in their own shape, h x w x c,
-        normalised and otherwise as they are; `config.data.augment` must be none.
+      images: (n, h, w, c), all finite. uint8, with c of 1 or 3: images, which are augmented and resized to
+        `config.data.image_size` like all images. float32: arrays, which are normalised and reach the network in their
+        own shape; `config.data.augment` must be none.
       labels: (n,) integers in [0, number of classes).
       domains: (n,) integers in [0, number of domains).
-      classes: their names; None: "0", "1" and so on, up to the highest label.
-      domain_names: of the domains; None: "domain0", "domain1" and so on, up to the highest.
-      val_fraction, test_fraction: of each class in each domain, in [0, 1).
-      seed: of the draw.
-      mean, std: per channel, of uint8 images divided by 255, of float32 arrays as they are; what is normalised is
-        (image - mean) / std. None: computed over the "train" splits of all domains, so that of a later target, too;
-        give them to keep the target out of it.
+      classes: names of the classes. None: "0", "1" and so on, up to the highest label.
+      domain_names: names of the domains. None: "domain0", "domain1" and so on, up to the highest number.
+      val_fraction, test_fraction: shares of each class in each domain that are held out, in [0, 1).
+      seed: seed of the splits.
+      mean, std: per channel, of uint8 images divided by 255 or of float32 arrays. The network gets (image - mean) /
+        std. None: computed over the "train" splits of all domains, including that of a later target. Give them if the
+        target must have no part in them.
       name: of the data set.
 
     Returns:
@@ -215,14 +215,14 @@ class Dataset:
     return data.load(ConfigDict({**known, **settings, "name": "folder", "dir": os.fspath(path)}), seed)
 
   def facts(self) -> dict[str, Any]:
-    """What there is to know of the data set without its examples, as JSON has it; `from_facts` takes it."""
+    """Everything that is known of the data set without its examples, as JSON. `from_facts` reads it."""
     known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
              if field.name not in ("opener", "left_out")}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in known.items()}
 
   @classmethod
   def from_facts(cls, facts: Mapping[str, Any]) -> "Dataset":
-    """A data set that is described, but whose examples cannot be opened.
+    """A data set that has a description alone; its examples cannot be opened.
 
     Args:
       facts: as `facts` returned them.
@@ -234,7 +234,7 @@ class Dataset:
     """Compares the data set with one that a run was trained on.
 
     Args:
-      digests: of that one.
+      digests: the digests of the other data set.
 
     Raises:
       UserError: a domain's examples, classes or splits are others.
@@ -257,11 +257,11 @@ class Dataset:
     return domain
 
   def adaptation_split(self, domain: str) -> str:
-    """Returns which split of a target is trained on without labels.
+    """Returns the split of a target that is trained on without labels.
 
-    It is "train". Where a domain is scored on all of its images (not `source_test`, as PACS) it is "test": unsupervised
-    adaptation is by custom trained and scored on the same images of the target (Office-31, VisDA-2017). So is it where
-    nothing but "test" is there, as of unseen fonts.
+    It is "train", with two exceptions. If a domain is scored on all of its images (not `source_test`, as in PACS), it
+    is "test": unsupervised adaptation is by custom trained and scored on the same target images (Office-31,
+    VisDA-2017). It is also "test" if there is no other split, as for unseen fonts.
 
     Raises:
       UserError: no such domain.

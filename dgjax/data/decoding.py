@@ -1,4 +1,4 @@
-"""Decodes image files: the one place that does, so that what preparation accepts is what training can read."""
+"""Decodes image files. No other module does, so that training can read whatever preparation accepts."""
 
 import contextlib
 import functools
@@ -11,17 +11,17 @@ from typing import cast
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-# Pillow warns of damaged metadata and of large pictures; neither says which file, and large ones are shrunk here.
+# Pillow warns of damaged metadata and of large pictures without naming the file. Large ones are shrunk here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # Formats of pictures that Pillow reads by itself or with a plugin (HEIF, JXL); its others are documents or stubs.
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "PNG", "PPM", "QOI", "TIFF", "WEBP")
-# Suffixes of pictures that are not read, or not without a plugin: such a file is named, never passed over.
+# Suffixes of pictures that are not read, or not without a plugin. Such a file is named and never ignored.
 FOREIGN = (".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".jxr", ".nef",
            ".orf", ".pcx", ".psd", ".raf", ".rw2", ".svg", ".tga", ".wdp")
 # A picture of more pixels (4096 x 4096) is decoded at a half, a quarter ... of its sides, until it has no more.
 MOST_PIXELS = 1 << 24
-# What is decoded from more than 8 bits must rise above this: 16-bit files that hold 12-bit values or less do not.
+# An image of more than 8 bits must have values above this; 16-bit files that hold at most 12-bit values do not.
 DARK = 16
 
 TURNS = {
@@ -31,7 +31,7 @@ TURNS = {
 """EXIF orientation -> what brings the picture upright."""
 TURNS_BY_A_QUARTER = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
 
-_large = threading.Lock()  # one large picture at a time: each takes hundreds of megabytes until it is shrunk
+_large = threading.Lock()  # one large picture at a time, as each takes hundreds of megabytes until it is shrunk
 
 
 @functools.cache
@@ -50,21 +50,21 @@ def decode(encoded: bytes, channels: int = 3, smallest: int | None = None) -> Im
   Args:
     encoded: the bytes of an image file.
     channels: 3 for RGB, 1 for grey.
-    smallest: sides that are enough: a JPEG is decoded at a half, a quarter or an eighth of its sides if neither becomes
-      smaller. None: whole, but for what `MOST_PIXELS` says.
+    smallest: width and height that are enough. A JPEG is decoded at a half, a quarter or an eighth of its sides if
+      neither becomes smaller than that. None: it is decoded whole, up to `MOST_PIXELS`.
 
   Returns:
     A loaded Pillow image of mode RGB or L; transparency is dropped.
 
   Raises:
-    Exception: of any type, where the bytes are no whole image: Pillow's decoders raise what they happen to.
-    ValueError: the file does not say what its white is, or it would come out almost black.
+    Exception: of any type, if the bytes are no whole image, since Pillow's decoders raise all sorts of errors.
+    ValueError: the file does not state its white, or the image would come out almost black.
   """
   return _decode(encoded, channels, MOST_PIXELS, smallest)
 
 
 def unreadable(encoded: bytes) -> str:
-  """Returns why `decode` would fail on the bytes of an image file, or "" where it would not."""
+  """Returns why `decode` would fail on the bytes of an image file, or "" if it would not."""
   try:
     # JPEG: walks the whole stream but reconstructs an eighth of each side
     _decode(encoded, channels=3, draft=1, smallest=None)
@@ -75,14 +75,14 @@ def unreadable(encoded: bytes) -> str:
 
 def reason(error: Exception) -> str:
   """Returns why an image was not read, from what reading or decoding it raised."""
-  # Pillow names the in-memory stream by its address, which means nothing to a reader and changes every time
+  # Pillow names the in-memory stream by its address, which tells a reader nothing and changes every time
   if "cannot identify" in str(error):
     return "not an image that Pillow reads"
   return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def sides(encoded: bytes) -> tuple[int, int]:
-  """Returns width and height of what `decode` makes of an image file, which is not decoded for it."""
+  """Returns the width and height that `decode` would give an image file, without decoding it."""
   image = Image.open(io.BytesIO(encoded))
   turn, width, height = _turn(image), image.width, image.height
   if width * height > MOST_PIXELS:
@@ -106,7 +106,7 @@ def _decode(encoded: bytes, channels: int, draft: int, smallest: int | None) -> 
     image.load()
     turn = _turn(image)
     if image.mode == "P" and "transparency" in image.info:
-      image = image.convert("RGBA")  # else Pillow warns that it guesses
+      image = image.convert("RGBA")  # without it Pillow warns that it guesses
     elif image.mode == "F" or image.mode.startswith("I"):
       image, cut = _eight_bits(image), False  # convert() would clip instead of scale
     if image.width * image.height > MOST_PIXELS:

@@ -1,7 +1,7 @@
-"""What is in a folder: its files, its folders, and what is neither. Every layout looks into folders through this.
+"""Lists folders: files, folders, and what is neither. Every layout looks into folders through this module.
 
-What systems leave behind (hidden files, `Thumbs.db`, `__MACOSX` ...) is not seen at all. Pipes, devices and links to
-nowhere are never opened.
+What systems leave behind (hidden files, `Thumbs.db`, `__MACOSX` ...) is ignored. Pipes, devices and broken links are
+never opened.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ log = logging.getLogger("dgjax")
 LITTER = frozenset({
   "$recycle.bin", "#recycle", "#snapshot", "@__thumb", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
   "ehthumbs.db", "icon\r", "lost+found", "system volume information", "thumbs.db"})
-"""Names, in lower case, of what systems leave in folders beside hidden files."""
+"""Names, in lower case, of what systems leave in folders, apart from hidden files."""
 
 MOST_LOOKED_AT = 200  # folders that a search for the right level looks into
 
@@ -38,7 +38,7 @@ class Listing(NamedTuple):
   Attributes:
     files: regular files, also those that links lead to.
     folders: names of the folders, also those that links lead to.
-    faults: names of what is neither, and why.
+    faults: names of what is neither, with the reason.
   """
 
   files: tuple[os.DirEntry[str], ...]
@@ -47,7 +47,7 @@ class Listing(NamedTuple):
 
 
 def is_litter(name: str) -> bool:
-  """Returns whether a file or folder of that name is none of the user's: hidden, or left by a system."""
+  """Returns whether a file or folder of that name is hidden or left by a system, and so not the user's."""
   return name.startswith(".") or name.lower() in LITTER
 
 
@@ -61,7 +61,7 @@ def fault(path: Path | str) -> str:
 
 
 def regular(path: Path) -> Path | None:
-  """Returns a path where a regular file is, and None where nothing is, or a folder.
+  """Returns the path if it is a regular file, and None if it is a folder or absent.
 
   Raises:
     UserError: a broken link, a pipe or another thing that cannot be read.
@@ -74,7 +74,7 @@ def regular(path: Path) -> Path | None:
 
 
 def absence(path: Path) -> str:
-  """Returns what is wrong with a file that a list names, for a message after "which", or "" where it is there."""
+  """Returns what is wrong with a file that a list names, for a message after "which", or "" if nothing is."""
   if not os.path.lexists(path):
     return "does not exist"
   reason = fault(path)
@@ -129,7 +129,7 @@ def scan(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def entry_fault(entry: os.DirEntry[str], folder: Path) -> str:
-  """Returns "" for a regular file, `FOLDER` for a folder, and else why it is neither; links are followed."""
+  """Returns "" for a regular file, `FOLDER` for a folder, and otherwise why it is neither. Links are followed."""
   try:
     if entry.is_file():
       return ""
@@ -179,9 +179,9 @@ def has_images(folder: Path) -> bool:
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, str]]:
-  """Yields what lies in a folder and below but folders, each with "" for a file or else why it is none.
+  """Yields everything in and below a folder but folders, each with "" for a file, or with why it is no file.
 
-  Links to folders are followed, each folder is looked into once.
+  Links to folders are followed. Each folder is visited once.
   """
   seen: set[str] = set()
 
@@ -206,7 +206,7 @@ def below(root: Path, fits: Callable[[Path], bool]) -> Path | None:
     level = [place / name for place in level for name in _folders_or_none(place)]
     for place in level[: MOST_LOOKED_AT - looked_at]:
       looked_at += 1
-      with contextlib.suppress(UserError, OSError):  # of a folder that may not be read nothing is said
+      with contextlib.suppress(UserError, OSError):  # folders that may not be read are ignored
         if fits(place):
           return place
   return None
@@ -219,10 +219,10 @@ def _folders_or_none(place: Path) -> list[str]:
 
 
 def normal(name: str) -> str:
-  """Returns a name as it is shown and compared.
+  """Returns a name in the form in which it is shown and compared.
 
-  It is in Unicode's normal form C, as systems write the same letters as one code point or as two. Bytes that are not
-  UTF-8, which some systems have in names, are written as backslash, x and two digits.
+  It is in Unicode's normal form C, because systems write the same letter as one code point or as two. Bytes that are
+  not UTF-8, which some systems allow in names, are written as backslash, x and two digits.
   """
   visible = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
   return unicodedata.normalize("NFC", visible)
@@ -243,7 +243,7 @@ def by_normal_name(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def spelt(folder: Path, name: str) -> str | None:
-  """Returns how a path below a folder is spelt there: as given, with slashes for backslashes, in form C or D; or None.
+  """Returns a path as it is spelt below a folder (as given, with slashes for backslashes, in form C or D), or None.
 
   Args:
     folder: where the path starts.
@@ -260,8 +260,8 @@ def spelt(folder: Path, name: str) -> str | None:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
   """Yields the lines of a text file that are not blank, each with its number from 1.
 
-  UTF-8, with a byte order mark or without, and any line ends. Bytes that are not UTF-8 are kept as Python keeps them in
-  file names, so that names in any encoding find their files.
+  The file is UTF-8 text, with or without a byte order mark, with any line ends. Bytes that are not UTF-8 are kept as
+  Python keeps them in file names, so that names in any encoding find their files.
 
   Raises:
     UserError: the file cannot be read, or is no such text.
@@ -280,7 +280,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def split_label(line: str) -> tuple[str, str]:
-  """Splits a line of a list at its last spaces or tabs into a path and a label; ("", "") where there are none."""
+  """Splits a line of a list at its last spaces or tabs into a path and a label; ("", "") if there are none."""
   path, label = line.rsplit(None, 1) if len(line.split(None, 1)) == 2 else ("", "")
   return path, label
 

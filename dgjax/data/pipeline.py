@@ -1,9 +1,9 @@
 """From a prepared data set to batches: shuffled for training, in order and padded for evaluation.
 
-A batch is a function of (seed, step) alone. That makes the whole state of a training iterator one number, makes a
-resumed run see what an uninterrupted one would, and lets every process compute its rows of the global batch without
-knowing of the others. What stands in which row is found first, as arrays; then the images are either decoded and
-cropped here (a stream), or gathered on the device, where they stay (`resident`).
+A batch is a function of (seed, step) alone. So the whole state of a training iterator is one number, a resumed run sees
+what an uninterrupted one would, and every process computes its rows of the global batch without knowing the others.
+First the examples of each row are determined, as arrays of indices. Then the images are either decoded and cropped here
+(a stream) or gathered on the device (`resident`).
 """
 
 import dataclasses
@@ -27,23 +27,23 @@ from dgjax.data.threads import thread_count
 from dgjax.errors import UserError, nearest
 
 MIXINGS = ("pooled", "balanced")
-TARGET_ORDER = 1 << 31  # told apart from the orders of source domains, so that a target is shuffled on its own
+TARGET_ORDER = 1 << 31  # distinguishes a target's order from the orders of source domains
 Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Picks:
-  """Which examples stand in which rows of which step, for this process.
+  """Says which examples are in which rows of which step, for this process.
 
   Examples are counted through all sources, one after the other.
 
   Attributes:
-    sources: of the examples.
-    locate: positions in the endless order, of any shape -> the examples there, and in which of their epochs.
-    batch_size: of the global batch.
-    rows: which of its rows this process makes.
-    seed: of order and augmentation.
-    labelled: whether labels and domains may be seen.
+    sources: the splits that the examples come from.
+    locate: function from positions in the endless order, of any shape, to the examples there and their epochs.
+    batch_size: size of the global batch.
+    rows: the rows of it that this process makes.
+    seed: seed of order and augmentation.
+    labelled: whether batches have labels and domains.
   """
 
   sources: tuple[Source, ...]
@@ -71,7 +71,7 @@ class Picks:
 
 
 def _tables(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns, for all examples of the sources, what their `domain` is in training, and the words that name them."""
+  """Returns, for all examples of the sources, their `domain` in training and the words of their keys."""
   domain = [np.full(len(source), number) if source.groups is None else source.groups
             for number, source in enumerate(sources)]
   words = [np.stack([np.full(len(source), zlib.crc32(source.domain.encode())), source.indices], 1)
@@ -80,7 +80,7 @@ def _tables(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _keys(seed: int, epoch: np.ndarray, words: np.ndarray) -> np.ndarray:
-  """Returns (..., 4) uint32: all that the augmentation of an example depends on, as of `augment.example_key`."""
+  """Returns (..., 4) uint32: everything that an example's augmentation depends on; see `augment.example_key`."""
   seeds = np.full_like(epoch, seed % 2**32)
   return np.concatenate([np.stack([seeds, epoch], -1).astype(np.uint32), words], -1)
 
@@ -90,10 +90,10 @@ class TrainStream:
   """An endless stream of training batches.
 
   Attributes:
-    picks: what stands where, under "source" and "target" in a stream made by `with_target`, else under "".
-    batches: the batches as a grain dataset, indexed by step; zip it with another to feed both from one iterator.
-    examples_per_epoch: of all domains together.
-    steps_per_epoch: examples_per_epoch / the global batch size; not whole in general, batches straddle epochs.
+    picks: the examples of each row, under "source" and "target" in a stream made by `with_target`, else under "".
+    batches: the batches as a grain dataset, indexed by step. Zip it with another one to feed both from one iterator.
+    examples_per_epoch: number of examples of all domains together.
+    steps_per_epoch: examples_per_epoch / the global batch size. In general no whole number, as batches straddle epochs.
     read_options: threads and batches made ahead.
   """
 
@@ -104,34 +104,34 @@ class TrainStream:
   read_options: grain.ReadOptions
 
   def iterator(self) -> "Iterated":
-    """Returns an iterator from step 0, with get_state and set_state, that `grain.checkpoint.CheckpointSave` takes."""
+    """Returns an iterator from step 0 with get_state and set_state, as `grain.checkpoint.CheckpointSave` takes it."""
     return Iterated(iter(self.batches.to_iter_dataset(self.read_options)))
 
   @property
   def sources(self) -> tuple[Source, ...]:
-    """All whose examples are trained on."""
+    """The splits whose examples are trained on."""
     return tuple(source for part in self.picks.values() for source in part.sources)
 
   def indices(self, resident: Resident) -> Callable[[int, int], dict[str, Any]]:
-    """Returns a function that tells the batches of some steps, for images that stay on the device.
+    """Returns a function that gives the indices of the batches of some steps, for images that stay on the device.
 
     Args:
       resident: holds the images.
 
     Returns:
-      A function of a step and a number K of steps. It returns what K batches of this process's b rows are made of by
-      `resident.gather`, with K leading: row (K, b) int32, domain (K, b) int32, key (K, b, 4) uint32; or a dict of such
-      parts, that of the target without domain.
+      A function of a step and a number K of steps. It returns what `resident.gather` makes K batches of this process's
+      b rows from: row (K, b) int32, domain (K, b) int32, key (K, b, 4) uint32; or a dict of such parts, of which that
+      of the target has no domain.
     """
     parts = {name: part.indices(resident) for name, part in self.picks.items()}
     return parts[""] if "" in parts else lambda step, steps: {name: part(step, steps) for name, part in parts.items()}
 
 
 class Iterated(grain.DatasetIterator):
-  """Batches one by one, with a count of the time that the caller waited for them.
+  """Iterates over batches and counts the time that the caller waited for them.
 
   Attributes:
-    waited: seconds, since the beginning.
+    waited: seconds waited since the beginning.
   """
 
   def __init__(self, batches: grain.DatasetIterator):
@@ -160,9 +160,9 @@ class EvalBatches:
   Attributes:
     source: the split.
     batches: as a grain dataset.
-    rows: index of a batch -> the examples in this process's rows, and which rows have one.
-    examples: in the split, over all processes.
-    domain_index: what the batches' `domain` says.
+    rows: function from the index of a batch to the examples in this process's rows, and which rows have one.
+    examples: number of examples in the split, over all processes.
+    domain_index: the batches' `domain`.
     read_options: threads and batches made ahead.
   """
 
@@ -184,14 +184,13 @@ class EvalBatches:
       iterator.close()
 
   def indices(self, resident: Resident) -> Batch:
-    """Tells all batches of the pass, for images that stay on the device.
+    """Returns the indices of all batches of the pass, for images that stay on the device.
 
     Args:
       resident: holds the images.
 
     Returns:
-      What the batches are made of by `resident.gather`, with their number n leading: row (n, b) int32, domain (n, b)
-      int32, mask (n, b) bool.
+      What `resident.gather` makes the n batches from: row (n, b) int32, domain (n, b) int32, mask (n, b) bool.
     """
     example, mask = self.rows(np.arange(len(self))[:, None])
     row = np.where(mask, resident.rows([self.source])[np.where(mask, example, 0)], resident.nothing)
@@ -199,7 +198,7 @@ class EvalBatches:
 
 
 def read_options(threads: int, prefetch: int) -> grain.ReadOptions:
-  """Returns how many threads make batches, and how many batches ahead.
+  """Returns the number of threads that make batches, and the number of batches that are made ahead.
 
   Args:
     threads: 0 for as many as there are cores that this process may use.
@@ -210,7 +209,7 @@ def read_options(threads: int, prefetch: int) -> grain.ReadOptions:
 
 
 def _rows(batch_size: int, process_index: int, process_count: int, key: str = "batch_size") -> range:
-  """Returns which rows of the global batch this process makes; `key` is where its size was set."""
+  """Returns the rows of the global batch that this process makes. `key` is the setting of its size, for messages."""
   if batch_size < 1:
     raise UserError(f"config.{key} must be at least 1, got {batch_size}")
   if batch_size % process_count:
@@ -261,16 +260,16 @@ def _empty_split(dataset: Dataset, domain: str, split: str) -> str:
 
 def check_splits(dataset: Dataset, sources: Sequence[str], target: str, adapts: bool, batch_size: int = 1,
                  target_batch_size: int = 1, validates: bool = True) -> None:
-  """Refuses, before anything is compiled, a run that would find an empty split later, or a batch larger than the data.
+  """Refuses empty splits, and batches larger than the data, before anything is compiled.
 
   Args:
     dataset: as loaded.
     sources: the domains to train on and to validate with.
     target: the domain to score.
     adapts: whether the target's images are trained on without labels.
-    batch_size: of the sources' part of a batch, over all processes.
-    target_batch_size: of the target's part, where the method adapts.
-    validates: whether the sources' validation splits are looked at.
+    batch_size: number of source images in a batch, over all processes.
+    target_batch_size: number of target images in a batch, if the method adapts.
+    validates: whether the sources' validation splits are used.
 
   Raises:
     UserError: unknown domain, an empty split, or a batch of more images than there are.
@@ -293,7 +292,7 @@ def check_splits(dataset: Dataset, sources: Sequence[str], target: str, adapts: 
 
 
 def _augmentation(dataset: Dataset, name: str) -> Augmentation:
-  """Returns an augmentation, if it is for what the data set holds."""
+  """Returns an augmentation, after a check that it suits the data set."""
   augmentation = augmentations.find(name)
   if dataset.array_shape and name != "none":
     raise UserError(f"config.data.augment={name} is for images, and data set {dataset.name!r} has none: use none")
@@ -311,19 +310,19 @@ def train(
     prefetch: int = 0) -> TrainStream:
   """Streams shuffled batches of the "train" splits of some domains, without end.
 
-  Every example comes exactly once per epoch; batches straddle epochs, nothing is dropped. Images are cropped here; the
-  rest of the augmentation is left to `augment.on_device`. An example's augmentation depends on (seed, epoch, example)
-  alone.
+  Every example comes exactly once per epoch. Batches straddle epochs, and nothing is dropped. Images are cropped here;
+  `augment.on_device` does the rest of the augmentation. An example's augmentation depends on (seed, epoch, domain,
+  example) alone.
 
   Args:
     dataset: as loaded.
-    domains: the source domains; a batch's `domain` indexes this, or `dataset.groups` where the data set has groups.
+    domains: the source domains. A batch's `domain` is an index of these, or of `dataset.groups` if there are groups.
     batch_size: of the global batch, over all processes.
-    seed: of order and augmentation; at least 0.
+    seed: seed of order and augmentation; at least 0.
     image_size: pixels per side.
     augment: one of `augment.AUGMENTATIONS`.
-    mixing: "pooled": all domains shuffled together, so in proportion to their size; "balanced": equal numbers of each
-      in every batch, each domain going through its examples at its own pace.
+    mixing: "pooled": all domains are shuffled together, so they appear in proportion to their size. "balanced": every
+      batch has equal numbers of each domain, and each domain goes through its examples at its own pace.
     process_index, process_count: this process yields rows [i * B / n, (i + 1) * B / n) of the global batch.
     threads, prefetch: see `read_options`.
 
@@ -364,7 +363,7 @@ def unlabelled(
     process_index: int = 0, process_count: int = 1, threads: int = 0, prefetch: int = 0) -> TrainStream:
   """Streams shuffled images of a target domain without their labels, without end.
 
-  They are those of `dataset.adaptation_split`. Order and augmentation are as of `train`, but of the target's own.
+  They are those of `dataset.adaptation_split`. Order and augmentation are drawn as in `train`, but independently.
 
   Args:
     dataset: as loaded.
@@ -392,10 +391,10 @@ def with_target(source: TrainStream, target: TrainStream) -> TrainStream:
 
   Args:
     source: made by `train`.
-    target: made by `unlabelled`; it starts over at its own pace.
+    target: made by `unlabelled`; it has epochs of its own.
 
   Returns:
-    A stream of {"source": a batch of the one, "target": a batch of the other}; an epoch is one of the sources.
+    A stream of {"source": a batch of the one, "target": a batch of the other}. An epoch is one of the sources.
   """
   length = min(len(source.batches), len(target.batches))
   both = grain.experimental.ZipMapDataset([source.batches[:length], target.batches[:length]])
@@ -407,7 +406,7 @@ def with_target(source: TrainStream, target: TrainStream) -> TrainStream:
 def _stream(dataset: Dataset, sources: Sequence[Source],
             locate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], *, rows: range, batch_size: int, seed: int,
             image_size: int, augmentation: Augmentation, labelled: bool, threads: int, prefetch: int) -> TrainStream:
-  """Returns the batches of the examples that `locate` finds; without labels they hold images and keys alone."""
+  """Returns the batches of the examples that `locate` finds. Without labels they hold images and keys alone."""
   picks = Picks(tuple(sources), locate, batch_size, rows, seed, labelled)
   domain, words = _tables(sources)
   starts, examples = np.cumsum([0, *map(len, sources)]), sum(map(len, sources))
@@ -441,8 +440,8 @@ def evaluate(
     domain: one of its domains.
     split: "train", "val" or "test".
     batch_size: of the global batch, over all processes.
-    image_size: pixels per side; images are resized to exactly that, or to a little more and cut where the data set says
-      `centre_crop`; arrays that are no images are left as they are.
+    image_size: pixels per side. Images are resized to exactly that, or to a little more and cut if the data set has
+      `centre_crop`. Arrays are left as they are.
     domain_index: what the batches' `domain` says.
     process_index, process_count: this process yields rows [i * B / n, (i + 1) * B / n) of each global batch; every
       process yields the same number of batches.

@@ -1,8 +1,8 @@
 """Preparing a data set once, domain by domain, as ArrayRecord files.
 
-A data set states where its examples are (`Layout`); everything else is here: checking, copying the encoded bytes as
-they are, splitting, writing down what was split and what was left out. Each set of records, a domain's in general, is
-a preparation of its own, so that an interrupted or failed one costs only itself.
+A data set states where its examples are (`Layout`). Everything else is done here: checking, copying the encoded bytes,
+splitting, and recording the splits and what was left out. Each set of records (in general a domain) is prepared
+separately, so an interrupted or failed preparation costs only itself.
 
 The cache holds, for each set of records, DATASET/STORE-KEY/CONTENT/: the key is a hash of names, labels and sizes, the
 content a hash of names, labels and bytes. `seen.json` beside the contents says which roots hold which of them.
@@ -39,7 +39,7 @@ from dgjax.memory import check_addresses
 
 log = logging.getLogger("dgjax")
 
-FORMAT = "2"  # of what is below; another one is prepared beside it
+FORMAT = "2"  # version of the format below; records of another one are prepared beside it
 LEFT_OUT, CONTENTS, DAMAGED = "left_out.json", "sha256.npy", "damaged"  # beside the records
 SEEN, INCOMPLETE = "seen.json", "incomplete-"  # beside the folder of the records
 DIGITS = 16  # of a digest, as the name of a folder
@@ -53,7 +53,7 @@ def _unreadable_error(layout: Layout, name: str, reason: str) -> UserError:
 
 
 def _load(layout: Layout, example: Example) -> tuple[bytes, bytes, str]:
-  """Returns an example as it is stored, its hash, and why it is unreadable ("" where it is not)."""
+  """Returns an example as it is stored, its hash, and why it is unreadable ("" if it can be read)."""
   try:
     found = layout.read(example)
   except UserError:
@@ -70,7 +70,7 @@ def _stored(found: bytes | np.ndarray) -> bytes:
 
 
 def _map_ahead(function: Callable[[Any], Any], items: Sequence[Any], threads: int) -> Iterator[tuple[Any, Any]]:
-  """Yields (item, function(item)) in order, from threads a few items ahead; a pool's own map() would do them all."""
+  """Yields (item, function(item)) in order, from threads that are a few items ahead, unlike those of a pool's map()."""
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     pending: collections.deque[tuple[Any, concurrent.futures.Future[Any]]] = collections.deque()
     for item in items:
@@ -90,7 +90,7 @@ def _write_lines(path: Any, lines: Any) -> None:
 
 
 def _json_lines(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-  """Yields a JSON list of pairs, one a line: names may hold anything, and it should be readable all the same."""
+  """Yields the lines of a JSON list of pairs, one pair a line, which is readable whatever the names hold."""
   yield "["
   for number, pair in enumerate(pairs):
     yield json.dumps(pair) + ("," if number + 1 < len(pairs) else "")
@@ -112,9 +112,9 @@ def _slug(text: str) -> str:
 
 
 def _key(layout: Layout, store: str, examples: Sequence[Example]) -> str:
-  """Hashes what is known of the records without reading an image, except where they lie and when they were written.
+  """Hashes what is known of the records without reading an image, but neither their place nor their times.
 
-  So data that only moved have the key that they had; `_find` tells them from others with the same names and sizes.
+  So data that were only moved keep their key. `_find` distinguishes them from others with the same names and sizes.
   """
   head = (layout.name, FORMAT, layout.recipe(), store, *layout.classes,
           *map("\t".join, layout.left_out.get(store, ())))
@@ -123,7 +123,7 @@ def _key(layout: Layout, store: str, examples: Sequence[Example]) -> str:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-  """Holds an exclusive lock; the kernel lets go of it when the process dies, however it dies."""
+  """Holds an exclusive lock. The kernel releases it when the process dies, however it dies."""
   with open(path, "w") as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,11 +156,11 @@ class Prepared:
   """One set of records that is complete.
 
   Attributes:
-    folder: where it is; its name begins its digest.
+    folder: the folder of the records, which is named by the beginning of the digest.
     examples: those that were not left out, in the order of the records.
     left_out: [(file, reason)].
     contents: (n, 32) uint8, a hash of each record.
-    digest: of the names, labels and contents of all examples.
+    digest: a hash of the names, labels and contents of all examples.
     records: the records.
   """
 
@@ -209,8 +209,8 @@ def read_seen(folder: Path) -> dict[str, tuple[str, str]]:
   """Reads which roots hold what is prepared in the folder of a key.
 
   Returns:
-    root -> (hash of the examples' stamps there, name of the folder of records). What cannot be read is as if it had
-    never been written: then contents are compared again.
+    root -> (hash of the examples' stamps there, name of the folder of records). If the file cannot be read, it counts
+    as never written, and contents are compared again.
   """
   try:
     found = json.loads((folder / SEEN).read_text("utf-8"))
@@ -225,18 +225,18 @@ def _write_seen(folder: Path, layout: Layout, examples: Sequence[Example], name:
   try:
     partial.write_text(json.dumps(seen, indent=1), "utf-8")
     partial.replace(folder / SEEN)
-  except OSError as error:  # then contents are compared at every start
+  except OSError as error:  # contents are then compared at every start
     log.info("Could not note in %s where its data are: %s", folder, error)
 
 
 def _find(folder: Path, layout: Layout, examples: Sequence[Example], compare: bool) -> Prepared | None:
-  """Returns what is prepared of `examples` in the folder of their key, if anything is.
+  """Returns the prepared records of `examples` in the folder of their key, if there are any.
 
   Args:
     folder: of the key.
     layout: where the examples are.
     examples: of the store.
-    compare: whether to read the examples' files, where it is not known that they are those that were prepared.
+    compare: whether to read the examples' files if it is not known that they are those that were prepared.
   """
   stamps, trusted = read_seen(folder).get(_root(layout), ("", ""))
   if stamps != _stamps(examples):
@@ -272,7 +272,7 @@ def _same(layout: Layout, examples: Sequence[Example], prepared: Prepared) -> bo
       return digests.content(_stored(layout.read(example))) == hashes[example.name]
     except UserError:
       raise
-    except Exception:  # it cannot be read, which is told when it is prepared
+    except Exception:  # it cannot be read; preparation will say so
       return False
 
   log.info("Comparing %d %ss with those prepared in %s", len(examples), layout.noun, prepared.folder)
@@ -289,7 +289,7 @@ def _progress(label: str, layout: Layout, examples: Sequence[Example]) -> Any:
 
 
 def _prepare(layout: Layout, store: str, examples: Sequence[Example]) -> Prepared:
-  """Returns the prepared records of one store, preparing them if nobody has."""
+  """Returns the prepared records of one store, and prepares them if necessary."""
   folder = cache_dir(layout.config) / layout.name / f"{_slug(store)[:LONGEST]}-{_key(layout, store, examples)}"
   with cache_errors(folder):
     if found := _find(folder, layout, examples, compare=True):
@@ -300,8 +300,8 @@ def _prepare(layout: Layout, store: str, examples: Sequence[Example]) -> Prepare
 
 
 def _make(folder: Path, layout: Layout, store: str, examples: Sequence[Example]) -> Prepared:
-  """Prepares one store, whose lock is held."""
-  for stale in folder.glob(f"{INCOMPLETE}*"):  # left by a process that was killed: nobody else writes now
+  """Prepares one store. The caller holds its lock."""
+  for stale in folder.glob(f"{INCOMPLETE}*"):  # left by a process that was killed, since nobody else writes now
     shutil.rmtree(stale)
   need, free = sum(example.size for example in examples), shutil.disk_usage(folder).free
   if need > free:
@@ -314,7 +314,7 @@ def _make(folder: Path, layout: Layout, store: str, examples: Sequence[Example])
     complete = folder / digest[:DIGITS]
     if complete.exists():  # it is damaged, or it would have been found
       complete.rename(folder / f"{INCOMPLETE}{os.getpid()}-damaged")
-    partial.rename(complete)  # so that existence is completeness
+    partial.rename(complete)  # renamed at the end, so that a folder that exists is complete
   finally:
     for rest in folder.glob(f"{INCOMPLETE}*"):
       shutil.rmtree(rest, ignore_errors=True)
@@ -347,9 +347,9 @@ def _write(folder: Path, layout: Layout, store: str, examples: Sequence[Example]
 
 
 class _Mended:
-  """The records of a store; one that is damaged is read from its source, if that is still what was prepared.
+  """The records of a store. A damaged record is read from its source, if the source has not changed.
 
-  A record that could not be read is noted beside the records, which are then prepared anew at the next start.
+  The damage is noted beside the records, which are then prepared anew at the next start.
   """
 
   def __init__(self, layout: Layout, store: str, prepared: Prepared):
@@ -373,7 +373,7 @@ class _Mended:
       self._warned = True
     try:
       gone = {name for name, _ in json.loads((self._folder / LEFT_OUT).read_text("utf-8"))}
-      # Listed again, as the names of all files would take memory for nothing in all other runs
+      # Listed again: keeping the names of all files would cost memory in every run
       listed = (example for example in self._layout.examples(self._store) if example.name not in gone)
       stored, content, _ = _load(self._layout, next(itertools.islice(listed, index, None)))
     except (OSError, ValueError, StopIteration, UserError):
@@ -386,7 +386,7 @@ class _Mended:
 
 def _write_splits(
     folder: Path, examples: Sequence[Example], classes: Sequence[str], splits: dict[str, np.ndarray]) -> None:
-  """Writes the splits as readable lists, unless it is done."""
+  """Writes the splits as readable lists, unless they are written already."""
   if folder.exists():
     return
   try:
@@ -397,7 +397,7 @@ def _write_splits(
         _write_lines(Path(temporary) / "new" / f"{name}.txt", lines)
       (Path(temporary) / "new").rename(folder)
   except OSError as error:
-    if not folder.exists():  # it does if another process was quicker: it wrote the same
+    if not folder.exists():  # another process was quicker and wrote the same
       log.warning("Could not write the splits down in %s: %s", folder, error)
 
 

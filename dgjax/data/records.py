@@ -10,11 +10,11 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 SHARD_BYTES = 256 << 20
-# Records this small on average, in a store this small, are all read at once and kept in memory: finding one on disk
-# takes longer than decoding it.
+# Records this small on average, in a store this small, are all read at once and kept in memory, because finding one on
+# disk takes longer than decoding it.
 HELD_RECORD_BYTES, HELD_STORE_BYTES = 2 << 10, 64 << 20
 BLOCK_BYTES = 64 << 10  # files are padded to a multiple of it
-# One record a chunk, so that one is read without its neighbours; images are compressed already.
+# One record a chunk, so that a record is read without its neighbours. Images are compressed already.
 WRITER_OPTIONS = "group_size:1,uncompressed"
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -24,7 +24,7 @@ class DamagedError(Exception):
 
 
 class Writer:
-  """Writes records to files in a folder, the next one once a file is full; a context manager."""
+  """A context manager that writes records to files in a folder. A new file begins when one is full."""
 
   def __init__(self, folder: Path):
     self._folder, self._files, self._bytes = folder, 0, 0
@@ -52,14 +52,14 @@ class Writer:
 
 
 class Records(Sequence[bytes]):
-  """Random access to the records in a folder; safe to read from several threads."""
+  """Random access to the records in a folder. It is safe to read from several threads."""
 
   def __init__(self, folder: Path, count: int):
     """Opens the record files.
 
     Args:
-      folder: that a `Writer` wrote to.
-      count: how many records there must be.
+      folder: the folder that a `Writer` wrote to.
+      count: the number of records that it must hold.
 
     Raises:
       DamagedError: the files hold another number of records.
@@ -108,7 +108,7 @@ class Records(Sequence[bytes]):
 
 
 def _whole(record: bytes) -> bytes:
-  """Returns a record, and raises RuntimeError if it is empty, as ArrayRecord returns those beyond a file's end."""
+  """Returns a record. Raises RuntimeError if it is empty, as records beyond a file's end are in ArrayRecord."""
   if not record:
     raise RuntimeError("the file ends early")
   return record

@@ -23,9 +23,9 @@ from dgjax.data.augment import Augmentation
 from dgjax.data.dataset import Dataset, Source, array
 from dgjax.data.threads import thread_count
 
-SHARE = 1 / 4  # of the free memory; the rest is for the state, activations, and on a CPU for the decoder's copy
+SHARE = 1 / 4  # share of the free memory; the rest is for states, activations and, on a CPU, the decoder's copy
 CHUNK = 64  # examples decoded between two pauses
-Form = Callable[[Any], tuple[Any, tuple[int, int] | None]]  # as read -> as stored, and its sides if it is to be cropped
+Form = Callable[[Any], tuple[Any, tuple[int, int] | None]]  # example as read -> as stored, and sides for a crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Resident:
   """Examples on the device.
 
   Attributes:
-    arrays: image (n, h, w, c) uint8 or (n, *array_shape) float32; label (n,) int32; sides (n, 2) int32, width and
-      height that the images had, where they are still to be cropped. Hand them to jitted functions as an argument:
-      what such a function merely refers to is compiled into it.
+    arrays: image (n, h, w, c) uint8 or (n, *array_shape) float32; label (n,) int32; sides (n, 2) int32, the original
+      width and height, if images are still to be cropped. Pass them to jitted functions as an argument: what such a
+      function merely refers to is compiled into it.
     examples: domain -> places in its records that are held, sorted.
-    starts: domain -> where its examples begin in the arrays.
+    starts: domain -> the row at which its examples begin in the arrays.
   """
 
   arrays: Mapping[str, jax.Array]
@@ -46,11 +46,11 @@ class Resident:
 
   @property
   def nothing(self) -> int:
-    """The row that holds nothing: `gather` makes zeros of it."""
+    """The number of a row that holds nothing, for which `gather` returns zeros."""
     return len(self.arrays["label"])
 
   def rows(self, sources: Sequence[Source]) -> np.ndarray:
-    """Returns where all examples of some sources, one source after the other, lie in the arrays: (n,) int32."""
+    """Returns the rows of all examples of some sources, one source after the other: (n,) int32."""
     return np.concatenate([self.starts[source.domain] + np.searchsorted(self.examples[source.domain], source.indices)
                            for source in sources]).astype(np.int32)
 
@@ -60,12 +60,12 @@ def gather(arrays: Mapping[str, jax.Array], index: Mapping[str, Any]) -> dict[st
 
   Args:
     arrays: of a `Resident`.
-    index: row (b,) int32; with domain, (b,) int32, the batch has labels; whatever else is in it is kept. Or a dict of
-      such parts.
+    index: a dict with row (b,) int32. If it has domain (b,) int32, the batch has labels. Other entries are kept. Or a
+      dict of such parts.
 
   Returns:
     The batch as the stream yields it: image (b, h, w, c), label and domain (b,) int32, mask (b,) bool, key (b, 4)
-    uint32; and sides (b, 2) int32 where images are still to be cropped, which `augment.on_device` does.
+    uint32; and sides (b, 2) int32 if `augment.on_device` still has to crop the images.
   """
   if "row" not in index:
     return {part: gather(arrays, index[part]) for part in index}
@@ -79,8 +79,8 @@ class Plan:
   """What the runs of a group need on the device.
 
   Attributes:
-    dataset: of one of the runs.
-    training, evaluation: all sources that are trained on, and evaluated on, whatever the run.
+    dataset: the data set of one of the runs.
+    training, evaluation: all splits that some run trains on, and all that some run is evaluated on.
     image_size: pixels per side.
     augment: one of `augment.AUGMENTATIONS`.
   """
@@ -93,21 +93,21 @@ class Plan:
 
   @property
   def shared(self) -> bool:
-    """Whether training and evaluation see the same of an image, and one store serves both."""
+    """Whether training and evaluation see the same part of an image, so that one store serves both."""
     return bool(self.dataset.array_shape) or (self.augment == "none" and not self.dataset.centre_crop)
 
   @property
   def bytes(self) -> int:
-    """At most how much a device holds."""
+    """The most bytes that a device will hold."""
     train_size = self.image_size if self.shared else transforms.enlarged(self.image_size)
     both = [*self.training, *self.evaluation]
     stores = [(both, train_size)] if self.shared else [(self.training, train_size), (self.evaluation, self.image_size)]
     return sum(_size(self.dataset, size) * sum(map(len, _union(sources).values())) for sources, size in stores)
 
   def fits(self, devices: Sequence[jax.Device]) -> bool:
-    """Whether this process's devices among these have room for it.
+    """Whether there is room for it on those of the devices that belong to this process.
 
-    A quarter of what is free may be taken: on an accelerator, of what JAX may allocate; on a CPU of the main memory,
+    It may take a quarter of the free memory: on an accelerator of what JAX may allocate, on a CPU of the main memory,
     in which every device has a copy of its own.
     """
     return self.bytes <= SHARE * free_memory(devices)
@@ -118,11 +118,11 @@ class Plan:
 
     Args:
       sharding: replicated over the devices.
-      threads: that decode.
-      pause: called now and then; it may raise to end this.
+      threads: number of threads that decode.
+      pause: called now and then. It may raise an error to end this.
 
     Returns:
-      What training batches are gathered from, and what evaluation batches are; the same one if `shared`.
+      The store of training batches and the store of evaluation batches; one store if `shared`.
 
     Raises:
       UserError: a prepared record cannot be read.
@@ -140,7 +140,7 @@ class Plan:
 
   def _training_form(self, augmentation: Augmentation) -> Form:
     if not augmentation.prepare:
-      # Images that are cropped as they are stay at their own size, or the largest that other augmentations make them
+      # Images that are cropped as they are keep their own size, up to the largest size of other augmentations
       longest = max(max(source.sides(index)) for source in self.training for index in range(len(source)))
       side = min(longest, transforms.enlarged(self.image_size))
       return lambda image: (transforms.resize(image, side), image.size)
@@ -162,10 +162,10 @@ def _size(dataset: Dataset, image_size: int) -> int:
 
 
 def free_memory(devices: Sequence[jax.Device]) -> int:
-  """Returns how many bytes each of this process's devices among these can still have.
+  """Returns the free bytes on each of the devices that belong to this process.
 
-  On an accelerator that is what JAX may still allocate; on a CPU its part of the main memory that programs can still
-  have or, where the system does not say, of what there is.
+  On an accelerator this is what JAX may still allocate. On a CPU it is a device's part of the free main memory or, if
+  the system does not report that, of all main memory.
   """
   local = [device for device in devices if device.process_index == jax.process_index()]
   if local[0].platform != "cpu":
@@ -192,7 +192,7 @@ def _union(sources: Iterable[Source]) -> dict[str, np.ndarray]:
 
 def _build(sources: Sequence[Source], form: Form, *, sharding: jax.sharding.Sharding, threads: int,
            pause: Callable[[], None], smallest: int | None = None) -> Resident:
-  """Decodes the examples of all sources, each once, and lays them on the device as `form` makes them."""
+  """Decodes the examples of all sources, each once, and puts them on the device in the form that `form` returns."""
   examples = _union(sources)
   starts = dict(zip(examples, itertools.accumulate(map(len, examples.values()), initial=0), strict=False))
   where: dict[int, tuple[Source, int]] = {}

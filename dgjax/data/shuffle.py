@@ -10,7 +10,7 @@ import numpy as np
 
 ROUNDS = 4
 MIN_BLOCK_BITS = 16  # smaller blocks show patterns
-KEPT_EPOCHS = 4  # threads that make batches stand at neighbouring steps, and a batch may straddle epochs
+KEPT_EPOCHS = 4  # threads work at neighbouring steps, and a batch may straddle epochs
 
 
 class Order:

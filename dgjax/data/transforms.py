@@ -1,7 +1,7 @@
-"""What the host does to Pillow images: resizing and cropping, at any resolution.
+"""Transforms of Pillow images on the host: resizing and cropping, at any resolution.
 
-Flips and colours are changed on the device (`augment`). Randomness comes from an explicit generator alone, drawn in a
-fixed order.
+Flips and colours are changed on the device (`augment`). All randomness comes from an explicit generator, in a fixed
+order.
 """
 
 import math
@@ -15,7 +15,7 @@ TRIES = 10  # to draw a box that fits
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:
-  """Resizes to exactly (size, size), bilinear with antialiasing, whatever the aspect; what evaluation does.
+  """Resizes to exactly (size, size), bilinear with antialiasing, whatever the aspect, as evaluation does.
 
   Args:
     image: mode RGB or L.
@@ -35,7 +35,7 @@ def resize_array(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def enlarged(size: int) -> int:
-  """Returns 256/224 of the size: what images are resized to where a crop of the size is then taken."""
+  """Returns 256/224 of the size. Images are resized to this before a crop of the size is taken."""
   return round(size * 256 / 224)
 
 
@@ -95,12 +95,12 @@ def centre_of_shortened(image: Image.Image, size: int) -> Image.Image:
 
 def fit(image: Image.Image | np.ndarray, size: int, centre_crop: bool,
         keep_aspect: bool = False) -> Image.Image | np.ndarray:
-  """Makes what evaluation sees; an array stays as it is.
+  """Brings an image into the form that evaluation sees. An array stays as it is.
 
   Args:
     image: mode RGB or L, or an array.
     size: pixels per side of the result.
-    centre_crop: whether it is the centre of an image, instead of all of it.
+    centre_crop: whether evaluation sees the centre of an image instead of the whole image.
     keep_aspect: whether the centre is taken after `shorten`, instead of `enlarge`.
   """
   if isinstance(image, np.ndarray):

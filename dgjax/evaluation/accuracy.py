@@ -6,7 +6,7 @@ import numpy as np
 
 
 def accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """The share of images that are classified right.
+  """The share of images that are classified correctly.
 
   Args:
     counts: as `evaluator.count` returns them, summed over a split.
@@ -18,13 +18,13 @@ def accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def class_accuracy(counts: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """The mean over classes of the share of a class's images that are classified right.
+  """The mean over classes of the share of a class's images that are classified correctly.
 
   Args:
     counts: as `evaluator.count` returns them, summed over a split.
 
   Returns:
-    For each mode, in [0, 1]; a class without images counts nothing.
+    For each mode, in [0, 1]. Classes without images are left out.
 
   Source: VisDA-2017's measure (Peng et al., "VisDA: The Visual Domain Adaptation Challenge", 2017).
   """

@@ -1,4 +1,4 @@
-"""Counts a state's right predictions on every domain and split, under every way that its method can predict."""
+"""Counts a state's correct predictions on every domain and split, under every way that its method can predict."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from dgjax.algorithms.base import Algorithm, TrainState, pick
 from dgjax.evaluation.accuracy import accuracy, class_accuracy
 
-Counts = Mapping[str, np.ndarray]  # way to predict -> (classes,) images classified rightly; "" -> images there are
+Counts = Mapping[str, np.ndarray]  # way to predict -> (classes,) correct predictions; "" -> (classes,) images
 
 
 class Split(NamedTuple):
@@ -32,17 +32,17 @@ def count(algorithm: Algorithm, state: TrainState, batch: Mapping[str, Any], kno
   """Counts right predictions on one batch, class by class.
 
   Args:
-    algorithm: whose `outputs` are scored.
+    algorithm: the method, whose `outputs` are scored.
     state: a trained state.
     batch: image, normalised; label, domain (b,) int32; mask (b,) bool, False on padding.
-    known: whether the images' source domain is told to the method.
+    known: whether the method is told the images' source domain.
 
   Returns:
-    For each name of `outputs` how many images of each class are classified right, (classes,) int32; under "" how many
-    there are.
+    For each name of `outputs` the number of correctly classified images of each class, (classes,) int32; under "" the
+    number of images of each class.
   """
   outputs = algorithm.outputs(state, batch["image"], batch["domain"] if known else None)
-  pick(outputs, algorithm.prediction)  # an error that names what is known, where the setting is not
+  pick(outputs, algorithm.prediction)  # raises an error that lists the known ways if the setting is none of them
   classes = next(iter(outputs.values())).shape[-1]
   of_class = jax.nn.one_hot(batch["label"], classes, dtype=jnp.int32) * batch["mask"][:, None]
   right = lambda logits: (of_class * (logits.argmax(-1) == batch["label"])[:, None]).sum(0)  # noqa: E731
@@ -54,12 +54,12 @@ class Measured:
   """The outcome of an evaluation of one state.
 
   Attributes:
-    counts: of every split that was scored.
+    counts: the counts of every split that was scored.
     sources, target: the run's domains.
     members: names of the domains that were trained on, as a method's `domain` counts them.
-    validation: the way to predict that source validation uses.
-    prediction: the one that is reported.
-    source_test: whether the sources have test splits apart from training.
+    validation: the way to predict in source validation.
+    prediction: the way to predict that is reported.
+    source_test: whether the sources have test splits that training does not see.
   """
 
   counts: Mapping[Split, Counts]
@@ -80,7 +80,7 @@ class Measured:
 
   @property
   def val(self) -> dict[str, float]:
-    """For each source the accuracy on its validation split, which rules select by; empty where there is none."""
+    """For each source the accuracy on its validation split, which rules select by. Empty without validation splits."""
     return {domain: accuracy(self.of(domain, "val"))[self.validation] for domain in self.sources
             if self.has(domain, "val")}
 
@@ -93,9 +93,9 @@ class Measured:
     """The evaluation as a line of `metrics.jsonl`.
 
     Returns:
-      `val/SOURCE/accuracy` and `test/TARGET/accuracy`, which rules select by; and for every way to predict
-      `val/SOURCE/accuracy/WAY`, `test/DOMAIN/accuracy/WAY` and, of the target's validation split, which only rules
-      that know the target's labels may look at, `target_val/TARGET/accuracy/WAY`.
+      `val/SOURCE/accuracy` and `test/TARGET/accuracy`, which rules select by. For every way to predict also
+      `val/SOURCE/accuracy/WAY`, `test/DOMAIN/accuracy/WAY` and `target_val/TARGET/accuracy/WAY`. The last is measured
+      on the target's validation split, for rules that use target labels.
     """
     lines = {f"val/{domain}/accuracy": value for domain, value in self.val.items()}
     lines[f"test/{self.target}/accuracy"] = self.test
@@ -108,10 +108,11 @@ class Measured:
     """The evaluation of the reported state, as `results.json` holds it.
 
     Returns:
-      `accuracy`, for each way and domain: the target's test split, and the sources' where the data set has them apart
-      from training; `class_accuracy`, likewise, the mean of the classes' accuracies; `classes_accuracy`, of each class
-      on the target; and `mask_matrix` for methods with a member per source domain: accuracy of each member alone, and
-      combined, on each source (its test split, or else validation) and on the target (DMG, Table 4).
+      `accuracy`: for each way and domain, on the target's test split, and on the sources' if training does not see
+      them. `class_accuracy`: the same as a mean of the classes' accuracies. `classes_accuracy`: the accuracy of each
+      class on the target. `mask_matrix`, for methods with a member for each source domain: the accuracy of each member
+      alone, and combined, on each source (its test split, or else its validation split) and on the target (DMG, Table
+      4).
     """
     split = "test" if self.source_test else "val"
     counts = {domain: self.of(domain, split) for domain in self.sources if self.has(domain, split)}
@@ -134,12 +135,12 @@ class Measured:
 
 
 def host(state: TrainState) -> TrainState:
-  """The state's numbers as NumPy arrays; a PRNG key is none."""
+  """The state's numbers as NumPy arrays, without the PRNG key."""
   return jax.device_get(state.replace(key=None))
 
 
 def measures(algorithm: Algorithm, state: TrainState, members: Sequence[str]) -> dict[str, Any]:
-  """What the state says of itself, such as the overlap of its masks; see `Algorithm.measures`."""
+  """Scalars that describe the state, such as the overlap of its masks; see `Algorithm.measures`."""
   if type(algorithm).measures is Algorithm.measures:
     return {}  # without fetching the state
   return algorithm.measures(host(state), members)

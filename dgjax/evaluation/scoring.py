@@ -22,9 +22,9 @@ def score(run: Run, dataset: Dataset, domain: str, write: Callable[[Sequence[Any
       predicted class, its probability.
 
   Returns:
-    `splits`, those that were scored: the held-out ones of a domain that the run was trained on, else all; `images`;
-    `accuracy`; `class_accuracy`, the mean over the classes there are; `by_class`, class -> accuracy; and `confusion`,
-    (classes, classes) counts, rows being the true class.
+    `splits`: the splits that were scored, which are the held-out ones for a domain that the run was trained on, else
+    all. `images`: their number. `accuracy`. `class_accuracy`: the mean over the classes that have images. `by_class`:
+    class -> accuracy. `confusion`: (classes, classes) counts; rows are the true class.
 
   Raises:
     UserError: no such domain, or it has no image to score.
@@ -69,7 +69,7 @@ def trained_on(run: Run, dataset: Dataset, domain: str) -> bool:
 
 
 def doubt(run: Run, dataset: Dataset, domain: str) -> str:
-  """What may be wrong with a score of a domain, in a sentence; "" for nothing."""
+  """A sentence on why a domain's score may mislead; "" if nothing is wrong."""
   if domain not in run.sources or trained_on(run, dataset, domain):
     return ""
   return (f"the run was trained on a domain {domain!r} with other images or splits: if some of its training images are "

@@ -1,4 +1,4 @@
-"""Which evaluation of a run is reported: one rule that training may use, and two to compare it with."""
+"""Selection rules: which evaluation of a run is reported."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ def source_accuracy(val: Mapping[str, float]) -> float | None:
 def update(
     selection: Mapping[str, dict[str, Any]], step: int, val: Mapping[str, float], target: float | None = None
 ) -> dict[str, dict[str, Any]]:
-  """Takes one more evaluation into account; the selection is all the state there is.
+  """Takes one more evaluation into account. The returned selection is the only state.
 
   `source_val` looks at `val` alone. Whether this step is the one to keep a checkpoint of is
   `update(...)["source_val"]["step"] == step`.

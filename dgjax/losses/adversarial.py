@@ -5,17 +5,17 @@ import jax.numpy as jnp
 
 
 def domain_cross_entropy(source: jax.Array, target: jax.Array) -> jax.Array:
-  """Binary cross-entropy of a domain discriminator, the source being 1 and the target 0.
+  """Binary cross-entropy of a domain discriminator. Source examples are 1, target examples 0.
 
-  The two domains' means are averaged, as released code of adversarial adaptation in general has it (TLL); the papers
-  write their sum, which is twice as much. Batches need not be of one size.
+  The means of the two domains are averaged, as in most released code of adversarial adaptation (TLL). The papers write
+  their sum, which is twice as much. The two batches may differ in size.
 
   Args:
     source: (S,) float logits of source examples.
     target: (T,) float logits of target examples.
 
   Returns:
-    () float32, non-negative; log 2 where the discriminator cannot tell.
+    () float32, non-negative; log 2 if the discriminator is undecided.
 
   Raises:
     ValueError: the shapes do not fit.

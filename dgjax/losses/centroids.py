@@ -17,7 +17,7 @@ def class_means(features: jax.Array, labels: jax.Array, classes: int) -> tuple[j
     classes: K.
 
   Returns:
-    (K, d) float32, zero for a class that is absent; and which are present, (K, 1) bool.
+    (K, d) float32, zero for an absent class; and (K, 1) bool, which classes are present.
 
   Raises:
     ValueError: the shapes do not fit.
@@ -40,8 +40,8 @@ def move_centroids(old: jax.Array, features: jax.Array, labels: jax.Array, *, mo
     features: (B, d) float.
     labels: (B,) int, in [0, K).
     momentum: weight of the old; 0.7 is the paper's theta.
-    absent: what happens to a class without an example: "keep" its centroid (default; DSBN's code), or "shrink" it by
-      the momentum, the mean being 0 (the released code of MSTN).
+    absent: what happens to the centroid of a class without examples. "keep": it stays (default; DSBN's code). "shrink":
+      it is multiplied by the momentum, since the class's mean counts as 0 (MSTN's released code).
 
   Returns:
     (K, d) float32.

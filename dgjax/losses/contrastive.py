@@ -1,4 +1,4 @@
-"""Reverse contrastive loss: examples of one class are pushed apart, as long as other classes stay farther (RCL)."""
+"""Reverse contrastive loss: pushes examples of one class apart while other classes are farther away (RCL)."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,14 @@ EPSILON = 1e-8  # added to the range, which is 0 where a feature is the same for
 RESCALES = ("batch", "feature", "channel")
 REDUCTIONS = ("sum", "mean")
 POOLINGS = ("none", "mean", "max")
-ROUNDING = 1e-6  # of rescaled features, whose range is 1: smaller differences are float32's rounding
+ROUNDING = 1e-6  # smaller differences of rescaled features, whose range is 1, are rounding of float32
 
 
 def min_max(features: jax.Array, rescale: str = "batch") -> jax.Array:
-  """Maps features to [0, 1] by the batch's smallest and largest value; gradients flow through both.
+  """Maps features to [0, 1] by the batch's smallest and largest values. Gradients flow through both.
 
-  The paper takes them "batch-wise" and does not say over which axes; it does not say either whether gradients flow
-  through them (without, training with m = inf collapses).
+  The paper takes them "batch-wise". It says neither over which axes nor whether gradients flow through them. Without
+  these gradients training with m = inf collapses.
 
   Args:
     features: (B, ..., channels) float.
@@ -63,9 +63,9 @@ def pool(features: jax.Array, pooling: str = "none") -> jax.Array:
 
 
 def neighbours(features: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The easy positive and the hard negative of every example: its nearest of the same and of another class.
+  """Finds each example's easy positive, the nearest of its class, and hard negative, the nearest of another class.
 
-  Not to be differentiated: in the forward pass alone, XLA never holds the B x B x D differences, on one device or with
+  Do not differentiate it: only in a forward pass does XLA never hold the B x B x D differences, on one device or with
   the batch spread over several.
 
   Args:
@@ -73,8 +73,8 @@ def neighbours(features: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.A
     labels: (B,) int.
 
   Returns:
-    Index of the positive, (B,) int; L1 distance to it, (B,) float32, inf where no other example is of the class; L1
-    distance to the negative, (B,) float32, inf where all examples are of one class.
+    The index of the positive, (B,) int; the L1 distance to it, (B,) float32, inf if no other example has the class; and
+    the L1 distance to the negative, (B,) float32, inf if all examples have one class.
   """
   distance = jnp.abs(features[:, None] - features[None]).sum(-1)
   same = labels[:, None] == labels[None]
@@ -84,12 +84,13 @@ def neighbours(features: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.A
 
 def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Array | float, *, rescale: str = "batch",
                         reduction: str = "sum", pooling: str = "none") -> jax.Array:
-  """Minus the distance of every example to its nearest of the same class, where that is near enough.
+  """Minus the distance of each example to its nearest neighbour of the same class, if that is near enough.
 
-  An example counts while d(positive) < margin * d(nearest of another class); the positive is a constant, so that only
-  the example itself moves. The mean is over all examples, those that do not count adding 0. So do examples without
-  another of their class; where there is no other class, nothing limits the push. The paper leaves open whether the
-  distance is a sum or a mean over features, a factor of thousands: only the sum has the effect that it reports.
+  An example counts while d(positive) < margin * d(nearest of another class). The positive is a constant, so that only
+  the example itself moves. The mean is over all examples; those that do not count, and those without another example of
+  their class, add 0. If the batch has no other class, nothing limits the push. The paper leaves open whether the
+  distance is a sum or a mean over features, which differ by a factor of thousands. Only the sum has the effect that the
+  paper reports.
 
   Args:
     features: (B, ..., channels) float, before rescaling.
@@ -97,7 +98,7 @@ def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Arra
     margin: scalar m in [0, inf]; inf: every example that has a positive counts.
     rescale: see `min_max`.
     reduction: "sum" (default) or "mean" of the absolute differences over features.
-    pooling: of the features over their positions, before rescaling; see `pool`.
+    pooling: how features are pooled over their positions before rescaling; see `pool`.
 
   Returns:
     () float32, at most 0.
@@ -116,10 +117,10 @@ def reverse_contrastive(features: jax.Array, labels: jax.Array, margin: jax.Arra
   rescaled = min_max(pool(features, pooling), rescale).reshape(len(labels), -1)
   constant = jax.lax.stop_gradient(rescaled)
   positive, to_positive, to_negative = neighbours(constant, labels)
-  near = (to_positive < margin * to_negative) | jnp.isinf(margin)  # inf * 0 is not a number
+  near = (to_positive < margin * to_negative) | jnp.isinf(margin)  # inf * 0 is NaN
   difference = rescaled - constant[positive]
-  # Where both are the same, as two zeros of a ReLU, nothing is to be pushed: the gradient of jnp.abs is 1 there. Two
-  # images that share a background are told apart there by rounding alone, which the number of devices changes.
+  # Equal features, such as two zeros after a ReLU, are not to be pushed, but the gradient of jnp.abs is 1 there. Where
+  # two images share a background, they differ by rounding alone, which depends on the number of devices.
   away = jnp.where(jnp.abs(difference) > ROUNDING, jnp.sign(difference), 0)
   distance = difference * jax.lax.stop_gradient(away)
   distance = distance.sum(1) if reduction == "sum" else distance.mean(1)

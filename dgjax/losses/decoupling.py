@@ -9,12 +9,12 @@ FORMS = ("mean", "norm")
 
 
 def spectral_decoupling(logits: jax.Array, form: str = "mean") -> jax.Array:
-  """Squared logits.
+  """The mean of the squared logits.
 
   Args:
     logits: (B, C) float.
-    form: "mean" over examples and classes, as the released code and later benchmarks have it (default); "norm", half
-      the squared norm of each example's logits, averaged over examples, as the paper has it: C / 2 times as much.
+    form: "mean": over examples and classes, as in the released code and later benchmarks (default). "norm": half the
+      squared norm of each example's logits, averaged over examples, as in the paper; C / 2 times as much.
 
   Returns:
     () float32, non-negative.

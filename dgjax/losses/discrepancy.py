@@ -34,15 +34,15 @@ def discrepancy(first: jax.Array, second: jax.Array) -> jax.Array:
 
 def class_balance(logits: jax.Array, average: Callable[[jax.Array], jax.Array] = lambda mean: mean,
                   epsilon: float = 1e-6) -> jax.Array:
-  """-mean_c log(mean_b p_bc + epsilon): least where all classes are predicted equally often.
+  """-mean_c log(mean_b p_bc + epsilon), which is lowest if all classes are predicted equally often.
 
   Args:
     logits: (B, C) float.
-    average: applied to the mean probabilities (C,), such as the mean over devices that hold parts of the batch.
+    average: a function of the mean probabilities (C,), such as the mean over devices that hold parts of the batch.
     epsilon: keeps the logarithm finite.
 
   Returns:
-    () float32, about log C at the least.
+    () float32, at least about log C.
 
   Raises:
     ValueError: `logits` is not (batch, classes).

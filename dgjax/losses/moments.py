@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 TINY = 1e-12  # inside square roots, whose slope at 0 is infinite
-# Of the released code: which sources are compared with which, one pair twice and one never.
+# The pairs of sources that the released code compares: one pair twice and one never.
 OFFICIAL_SOURCES, OFFICIAL_PAIRS = 4, ((0, 1), (0, 2), (1, 2), (3, 0), (3, 1), (3, 1))
 
 
@@ -18,12 +18,13 @@ def moments(features: jax.Array, member: jax.Array, orders: int,
   Args:
     features: (B, units) float.
     member: (B, domains) float, 1 where an example belongs to a domain, else 0.
-    orders: how many, at least 1: the mean, then the moments 2, 3 and so on.
-    average: applied to sums over the batch, such as the mean over devices that hold parts of it.
+    orders: number of moments, at least 1: the mean, then the moments 2, 3 and so on.
+    average: a function of sums over the batch, such as the mean over devices that hold parts of it.
     central: whether moments from the second on are about the mean, E[(x - E x)^k]; else raw, E[x^k].
 
   Returns:
-    (orders, domains, units) float32, 0 for a domain without examples; and which domains have any, (domains,) float32.
+    (orders, domains, units) float32, 0 for a domain without examples; and (domains,) float32, 1 for domains that have
+    examples.
 
   Raises:
     ValueError: the shapes do not fit, or `orders` is below 1.
@@ -45,7 +46,7 @@ def moments(features: jax.Array, member: jax.Array, orders: int,
 
 
 def moment_distance(source: tuple[jax.Array, jax.Array], target: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Sum over the orders of the mean distance of sources to the target plus that of sources to one another.
+  """Sum over orders of the mean distance between sources and the target plus that between sources.
 
   With m_k(D) the moment of order k, a vector over units: sum_k [mean_i ||m_k(S_i) - m_k(T)|| +
   mean_{i<j} ||m_k(S_i) - m_k(S_j)||]. Domains without examples are left out of the means; a mean over nothing is 0.
@@ -83,12 +84,12 @@ def moment_distance(source: tuple[jax.Array, jax.Array], target: tuple[jax.Array
 
 
 def official_moment_distance(sources: jax.Array, target: jax.Array, orders: int = 5) -> jax.Array:
-  """What M3SDA's released code, written for Digit-Five, has in the place of `moment_distance`, slips included.
+  """The distance of M3SDA's released code, written for Digit-Five, slips included, in place of `moment_distance`.
 
-  The first three sources and the target are centred. Order 1 is the sum of the pairs' Frobenius distances, example
-  beside example; orders from 2 on are of the means of powers, but for the fourth source: its features take part as they
-  are, neither centred nor raised nor averaged, each example against the other domain's means. The pairs are the four of
-  a source and the target and `OFFICIAL_PAIRS`; the sum over all of them and over orders is divided by 6.
+  The first three sources and the target are centred. Order 1 is the sum of the pairs' Frobenius distances, example by
+  example. Orders from 2 on compare means of powers, except for the fourth source. Its features are neither centred nor
+  raised to a power nor averaged: each example is compared with the other domain's means. The pairs are the four of a
+  source and the target, and `OFFICIAL_PAIRS`. The sum over all pairs and orders is divided by 6.
 
   Args:
     sources: (4, B, units) float.

@@ -8,7 +8,7 @@ import numpy as np
 
 from dgjax.errors import UserError, nearest
 
-SMOOTHING = 1e-6  # on both sides of the fraction, as in the released code: two empty masks overlap fully
+SMOOTHING = 1e-6  # added to both sides of the fraction, as in the released code, so that two empty masks overlap fully
 REDUCTIONS = ("mean", "sum")
 
 

@@ -43,7 +43,7 @@ def _known(kind: str, name: str, known: Mapping[str, Any]) -> Any:
 
 
 def _constructor(name: str) -> Callable[..., Network]:
-  """The constructor of a network: one of `NETWORKS`, or FILE.py:NAME for one in a file of one's own."""
+  """The constructor of a network, by its name in `NETWORKS` or by FILE.py:NAME for one in a file of your own."""
   found = registry.resolve(name, NETWORKS, "network", "config.model.name")
   return found[0] if isinstance(found, tuple) else found
 
@@ -52,21 +52,22 @@ def defaults(name: str) -> dict[str, Any]:
   """The settings of `config.model` for a network.
 
   Args:
-    name: a key of NETWORKS, or FILE.py:NAME for a constructor in a file of one's own.
+    name: a key of NETWORKS, or FILE.py:NAME for a constructor in a file of your own.
 
   Returns:
     name: the network.
     head_init: initialisation of the last layer: "uniform" (PyTorch's default), or, with a bias of 0, "normal"
       (N(0, 0.001^2)), "normal_0.01" (N(0, 0.01^2)) or "truncated" (N(0, 0.1^2) within two deviations).
-    dtype: of the computation, "float32" or "bfloat16".
-    weights: a file of published weights to start from, or "".
+    dtype: type of the computation, "float32" or "bfloat16".
+    weights: a file of published weights to start from; "": random weights.
     relu_logits: whether a ReLU follows the last layer, as it does in CrossGrad's released code and not in its paper.
-    bottleneck: units of a linear layer with BatchNorm and ReLU that is put before the last stage, as stage
-      "bottleneck", or 0 for none.
-    dynamic: the dynamic residual of its convolutions, "none", "channel", "subspace" or "both".
-    dynamic_k: number of matrices of a subspace.
-    dynamic_gate: of channels, "sigmoid" or "hard".
-    dynamic_form: how a residual is computed, "mixing", "inputs", "outputs", "kernel" or "auto" (see `dynamic`).
+    bottleneck: number of units of a linear layer with BatchNorm and ReLU that is put before the last stage, as stage
+      "bottleneck"; 0: none.
+    dynamic: the dynamic residual of the network's convolutions: "none", "channel", "subspace" or "both".
+    dynamic_k: number of matrices of a subspace residual.
+    dynamic_gate: gain of a channel residual: "sigmoid", in (1, 2), or "hard", in [0, 2].
+    dynamic_form: how a residual is computed: "mixing", "inputs", "outputs", "kernel", or "auto", the fastest. The
+      numbers are the same up to rounding; see `dynamic`.
 
   Raises:
     UserError: there is no such network.
@@ -82,7 +83,7 @@ def build(config_model: Mapping[str, Any], num_classes: int, dropout: bool = Tru
   Args:
     config_model: the keys of `defaults`; weights are loaded apart, by `weights.load`.
     num_classes: number of logits.
-    dropout: False takes the dropout layers out of a network that has them.
+    dropout: whether dropout layers of the network, if it has any, are on.
 
   Returns:
     The network.

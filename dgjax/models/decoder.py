@@ -14,9 +14,9 @@ NARROWEST = 16
 class Decoder(nn.Module):
   """Transposed convolutions that double a map until it has the input's size, then one to its channels, and tanh.
 
-  From the 5x5 map of a 32-pixel image these are four, as many as RCL has; it gives no sizes. Every layer but the last
-  has a 4x4 kernel with stride 2, half its predecessor's channels and a ReLU, and is cropped to the input's size divided
-  by a power of two; the last has a 3x3 kernel.
+  From the 5x5 map of a 32-pixel image there are four layers, as many as in RCL, which gives no sizes. Every layer but
+  the last has a 4x4 kernel with stride 2, half its predecessor's channels and a ReLU, and is cropped to the input's
+  size divided by a power of two. The last layer has a 3x3 kernel.
 
   Source: Duboudin et al. 2021 (RCL), section 5.1.
 
@@ -40,7 +40,7 @@ class Decoder(nn.Module):
 
 
 def crop(x: jax.Array, size: list[int]) -> jax.Array:
-  """The middle of x (batch, height, width, channels), of the given height and width or what there is of them."""
+  """The middle of x (batch, height, width, channels), of at most the given height and width."""
   (top, height), (left, width) = (((have - n) // 2, n) if have > n else (0, have)
                                   for n, have in zip(size, x.shape[1:3], strict=True))
   return x[:, top:top + height, left:left + width]

@@ -1,19 +1,18 @@
 """Dynamic residual transfer: convolutions whose kernel depends on the example (Li et al., CVPR 2021; DRT).
 
-A convolution's kernel is W(x) = W0 + dW(x), a static one and a residual that a light attention branch chooses by the
+A convolution's kernel is W(x) = W0 + dW(x): a static kernel and a residual that a light attention branch chooses by the
 input of the block (Eq. 2):
 - "channel": dW = L(x) W0, with L diagonal: a gain for every output channel (Eq. 3);
 - "subspace": dW = sum_k pi_k(x) Phi_k, with K static matrices on the kernel's centre tap (Eq. 4);
 - "both": the sum of the two (Eq. 5).
 
-A network that takes `block_conv` becomes dynamic by `block_conv=constructor(...)`: ResNets in every 3x3 convolution of
-their blocks, the networks for digits in every convolution, where the block's input is the convolution's own. The
-paper's bottlenecks (ResNet-50, -101) have one such convolution each. Basic blocks, which it does not use, have two, and
-both are dynamic. Stem, 1x1 and downsampling convolutions stay static, as in the paper.
+A network that takes `block_conv` becomes dynamic by `block_conv=constructor(...)`. In ResNets every 3x3 convolution of
+a block is then dynamic. In networks for digits every convolution is, and the block's input is the convolution's own.
+The paper's bottlenecks (ResNet-50, -101) have one such convolution each. Basic blocks, which the paper does not use,
+have two, and both are dynamic. Stem, 1x1 and downsampling convolutions stay static, as in the paper.
 
-The static kernel keeps its name and everything new is under "dynamic" beside it, such as
-`layer1/0/conv2/dynamic/phi`: it has the role "residuals" in `config.optimizer.roles`, and published static weights lack
-it.
+The static kernel keeps its name. Everything new is under "dynamic" beside it, such as `layer1/0/conv2/dynamic/phi`. It
+has the role "residuals" in `config.optimizer.roles`, and published static weights lack it.
 """
 
 from collections.abc import Callable
@@ -53,12 +52,13 @@ FORMS = ("mixing", "inputs", "outputs", "kernel")
 class Attention(nn.Module):
   """The residual's parameters, and its coefficients for each example.
 
-  Two linear layers without biases on the average over space; in "both" the gains and the mixture share the first. The
-  coefficients are sown into "intermediates" as `gains` and `mixture` (`analysis.coefficients` collects them).
+  It has two linear layers without biases on the average over space. In "both" the gains and the mixture share the first
+  layer. The coefficients are sown into "intermediates" as `gains` and `mixture`, where `analysis.coefficients` collects
+  them.
 
   Attributes:
     features: output channels of the convolution.
-    inputs: its input channels.
+    inputs: input channels of the convolution.
     variant: "channel", "subspace" or "both".
     k: number of matrices Phi.
     gate: a key of GATES.
@@ -77,11 +77,11 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, block_input: jax.Array) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
-    """Computes in float32 what block_input (batch, height, width, channels) asks for.
+    """Computes the coefficients for block_input (batch, height, width, channels), in float32.
 
     Returns:
-      The gains (batch, features), in (1, 2) or [0, 2]; the mixture (batch, k), which sums to 1; and the matrices
-      (k, inputs, features). None what the variant is without.
+      The gains (batch, features), in (1, 2) or [0, 2]; the mixture (batch, k), which sums to 1; and the matrices (k,
+      inputs, features). What the variant lacks is None.
     """
     linear = partial(layers.Dense, kernel_init=initializers.normal(0.01), use_bias=False)
     pooled = block_input.astype(jnp.float32).mean((1, 2))
@@ -101,15 +101,15 @@ class Attention(nn.Module):
 
 
 class DynamicConv(nn.Module):
-  """A convolution with a dynamic residual. It stands in for `layers.BlockConv`, and has its parameter too.
+  """A convolution with a dynamic residual. It replaces `layers.BlockConv`, and also has its parameter.
 
   The four forms are the same function:
-  - "mixing": the static convolution, its outputs scaled by the gains, plus one matrix for each example by which the
-    channels of the strided input are mixed, since Phi sits on the centre tap;
-  - "inputs": the static convolution plus one 1x1 convolution, the K matrices under each other, of the strided input
-    times each of the K coefficients;
-  - "outputs": the static convolution plus the mixed outputs of K 1x1 convolutions, as the released code has it;
-  - "kernel": the kernel W(x) of each example is put together, and convolved with that example.
+  - "mixing": the static convolution, with outputs scaled by the gains, plus a mixing of the channels of the strided
+    input by one matrix for each example, which suffices because Phi sits on the centre tap;
+  - "inputs": the static convolution plus one 1x1 convolution, with the K matrices stacked, of the strided input times
+    each of the K coefficients;
+  - "outputs": the static convolution plus the mixed outputs of K 1x1 convolutions, as in the released code;
+  - "kernel": the kernel W(x) of each example is assembled and convolved with that example.
 
   Attributes:
     features: output channels.
@@ -140,8 +140,8 @@ class DynamicConv(nn.Module):
     """Convolves each example with its own kernel.
 
     Args:
-      h: (batch, height, width, in), what is convolved.
-      block_input: (batch, ..., ..., channels), what the kernels are chosen by.
+      h: (batch, height, width, in), the input that is convolved.
+      block_input: (batch, ..., ..., channels), the input that chooses the kernels.
 
     Returns:
       (batch, ceil(height / strides), ceil(width / strides), features).

@@ -81,9 +81,9 @@ class Conv(nn.Module):
 
 
 class BlockConv(nn.Module):
-  """A convolution that gets its own input and that of its block; its kernel is the same for every example.
+  """A convolution that gets its own input and that of its block. Its kernel is the same for every example.
 
-  A convolution in its place (`models.dynamic`) may choose its kernel by the block's input.
+  A convolution that replaces it (`models.dynamic`) may choose its kernel by the block's input.
 
   Attributes:
     features: output channels.
@@ -218,11 +218,11 @@ class Head(nn.Module):
 class BatchNorm(nn.Module):
   """Batch normalisation with PyTorch's semantics.
 
-  The batch is normalised by its biased variance; the running variance takes the unbiased one (flax's keeps
-  the biased: in a ResNet's last stage at small images the two differ by per cents). Mean and variance are
-  taken in two passes in float32: E[x^2] - E[x]^2 cancels where a channel's mean is large against its deviation,
-  and is no faster. Under jit with a sharded batch the statistics are the global batch's; under pmap they are a
-  device's own, averaged outside.
+  The batch is normalised by its biased variance, and the running variance takes the unbiased one. Flax keeps the biased
+  one; in a ResNet's last stage at small images the two differ by several percent. Mean and variance are computed in two
+  passes in float32, because E[x^2] - E[x]^2 cancels if a channel's mean is large against its deviation, and is no
+  faster. Under jit with a sharded batch the statistics are those of the global batch. Under pmap they are a device's
+  own, and are averaged outside.
 
   Attributes:
     momentum: weight of the old running statistics (PyTorch's momentum is one minus this).
@@ -261,7 +261,7 @@ class BatchNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-  """Linear layer, BatchNorm and ReLU before the head, as networks that adapt have them; float32.
+  """Linear layer, BatchNorm and ReLU before the head, as in networks for adaptation; float32.
 
   Source: Transfer-Learning-Library's bottleneck, whose linear layer starts as PyTorch's does.
 
@@ -328,9 +328,9 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: int, padding: int | str, 
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-  """x (..., features) + bias (features,), of x's dtype, added in float32, in which the bias's gradient is then summed.
+  """x (..., features) + bias (features,), of x's dtype. The sum, and so the bias's gradient, is in float32.
 
-  In bfloat16 that sum over all positions would lose bits, and XLA's CPU backend sums it at a tenth of the speed.
+  A sum over all positions in bfloat16 would lose bits, and XLA's CPU backend computes it at a tenth of the speed.
   """
   wide = jnp.promote_types(x.dtype, jnp.float32)
   return (x.astype(wide) + bias.reshape((1,) * (x.ndim - 1) + bias.shape)).astype(x.dtype)
@@ -342,12 +342,12 @@ def max_pool(x: jax.Array, window: int, strides: int, padding: int = 0) -> jax.A
 
 
 def check_left(stage: str | None, size: Sequence[int], more: int) -> None:
-  """Refuses images of which a stage leaves nothing.
+  """Refuses images that are too small for a stage.
 
   Args:
-    stage: its name.
-    size: height and width of its input.
-    more: rows or columns, the fewer, that there are beyond what one row or column of its output needs.
+    stage: the stage's name.
+    size: height and width of the stage's input.
+    more: how many rows, or columns if they are fewer, the input has beyond what one output position needs.
 
   Raises:
     UserError: `more` is negative.

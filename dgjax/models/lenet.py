@@ -104,9 +104,9 @@ def lenet3(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
   """Builds the LeNet of the fonts and handwriting experiments.
 
   5x5 convolutions of 32, 64 and 128 channels with ReLU and 2x2 pooling, then 128 units with dropout 0.5 (the
-  embedding), 64 units, and logits. Every layer starts from a normal of deviation 0.1, cut at two, bias 0;
-  `head_init="truncated"` does so for the last. The released CrossGrad has a ReLU on the logits, its DAN has none;
-  here `model.relu_logits` says so.
+  embedding), 64 units, and logits. Every layer starts from a normal distribution of deviation 0.1, cut at two
+  deviations, with a bias of 0; `head_init="truncated"` does so for the last. The released CrossGrad has a ReLU on the
+  logits, its DAN has none; `model.relu_logits` chooses.
 
   Args:
     num_classes: number of logits.
@@ -129,7 +129,7 @@ def lenet3(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
 def lenet4(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "uniform", dropout: bool = True) -> Network:
   """Builds the deeper LeNet of the released DAN: a fourth convolution of 128 channels and a second layer of 128 units.
 
-  The code takes the discriminator's input from the units of 128; of the two layers it is the first here.
+  The code takes the discriminator's input from a layer of 128 units. There are two such layers; here it is the first.
 
   Args:
     num_classes, dtype, head_init, dropout: as of `lenet3`.
@@ -195,10 +195,10 @@ def kwsnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "unif
 def mnistnet(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "uniform") -> Network:
   """Builds the network of RCL's MNIST experiments (Duboudin et al. 2021, section 5.1), there taken from JiGen's.
 
-  The paper separates the convolutions from the linear layers and states 128 channels between them; sizes of kernels and
+  The paper separates the convolutions from the linear layers and states 128 channels between them. Sizes of kernels and
   layers are those of JiGen's released code, which pools after both convolutions. Layers start as PyTorch's do. Images
-  of 32 pixels leave 3200 features, of 28 pixels 2048. Domain-specific masks sit on the inputs of the linear layers, as
-  in AlexNet.
+  of 32 pixels give 3200 features, images of 28 pixels 2048. Domain-specific masks are on the inputs of the linear
+  layers, as in AlexNet.
 
   Args:
     num_classes: number of logits.

@@ -9,7 +9,7 @@ from dgjax.models import layers
 
 
 class BatchStandardise(nn.Module):
-  """BatchNorm without running statistics: a discriminator is not used but in batches."""
+  """BatchNorm without running statistics, which a discriminator never needs."""
 
   epsilon: float = 1e-5
 
@@ -26,8 +26,8 @@ class MLP(nn.Module):
   """Linear layers with ReLU between them; float32.
 
   Attributes:
-    widths: units of the hidden layers.
-    outputs: units of the last.
+    widths: numbers of units of the hidden layers.
+    outputs: number of units of the last layer.
     norm: whether hidden layers are standardised over the batch before their ReLU.
   """
 

@@ -14,20 +14,20 @@ Stage = tuple[str, Constructor]
 
 
 class Network(nn.Module):
-  """Ordered, named stages, from which masks, features and shared trunks follow.
+  """An ordered list of named stages, from which masks, features and shared trunks follow.
 
   Attributes:
     stages: pairs of a name (torchvision's, so that published weights map by name) and a constructor that
       takes `name`. Stage modules are called as `stage(x, train)`.
     masked: for each placement ("paper", "code") the stages whose input domain-specific masks multiply
       (DMG, section 4.1).
-    features: name of the stage whose input is the last convolutional map (batch, height, width, channels): what
-      is before it is the feature extractor, the rest the classifier, for methods that tell the two apart.
+    features: name of the stage whose input is the last convolutional map (batch, height, width, channels). The stages
+      before it are the feature extractor, the rest the classifier, for methods that distinguish the two.
     features_kernel: path of the convolution kernel (height, width, in, out) that makes that map's channels, such as
       "conv3/conv/kernel", for penalties on its filters; "" if there is none.
     embedding: name of the stage whose input (batch, units) is the representation that discriminators see; default:
       the last stage.
-    head: name of the stage at which the head begins: what published weights lack. Default: the last stage.
+    head: name of the stage at which the head begins. Published weights lack the head. Default: the last stage.
   """
 
   stages: tuple[Stage, ...]
@@ -59,11 +59,11 @@ class Network(nn.Module):
     return self.names.index(name)
 
   def role(self, name: str) -> str:
-    """What stage `name` belongs to, "trunk" or "head"."""
+    """What stage `name` belongs to: "trunk" or "head"."""
     return "trunk" if self.index(name) < self.index(self.head) else "head"
 
   def split(self, tree: Mapping[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parts a collection of this network's, by stage: that of the stages before `name`, and that of it and those after.
+    """Splits a collection of this network by stage: the part before `name`, and the part from `name` on.
 
     Args:
       tree: parameters or statistics; stages without any are not in it.
@@ -85,8 +85,8 @@ class Network(nn.Module):
       x: input of stage `start` (default: the first), batch first; images (batch, height, width, channels).
       start: first stage to run.
       stop: stage before which to end; default: run to the end.
-      gates: for any stage an array (batch, channels), or (1, channels) for all examples alike, that
-        multiplies its input, broadcast over space. Those of stages that do not run are ignored.
+      gates: for any stage an array (batch, channels), or (1, channels) for all examples alike, that multiplies the
+        stage's input, broadcast over space. Gates of stages that do not run are ignored.
       train: whether BatchNorm uses batch statistics (and updates the running ones: pass
         `mutable=["batch_stats"]`) and dropout is on (where a network has it: pass `rngs={"dropout": key}`).
 

@@ -26,13 +26,13 @@ MASKED = {"paper": ("layer4", "fc"), "code": ("layer3", "layer4", "fc")}
 
 
 class Block(nn.Module):
-  """What both kinds of block share: layers by constructor, and the shortcut.
+  """What both kinds of block share: the constructors of layers, and the shortcut.
 
   Attributes:
     features: channels of the 3x3 convolutions.
     strides: step of the block.
     conv, block_conv, norm: constructors of layers, see the module's documentation.
-    last: name of its last convolution.
+    last: name of the block's last convolution.
   """
 
   features: int
@@ -44,7 +44,7 @@ class Block(nn.Module):
   last: ClassVar[str]
 
   def shortcut(self, x: jax.Array, channels: int, train: bool) -> jax.Array:
-    """The block's input, projected where the block changes its shape."""
+    """The block's input, projected if the block changes its shape."""
     if self.strides == 1 and x.shape[-1] == channels:
       return x
     x = self.conv(channels, kernel_size=(1, 1), strides=self.strides, padding=0, name="downsample.0")(x)
@@ -107,12 +107,12 @@ class Stem(nn.Module):
 
 
 class Layer(nn.Module):
-  """A stage of several blocks, of which the first may step.
+  """A stage of several blocks. The first may have a stride.
 
   Attributes:
-    blocks: how many.
+    blocks: number of blocks.
     block: constructor of a block that takes `strides` and `name`.
-    strides: step of the first block.
+    strides: stride of the first block.
   """
 
   blocks: int
@@ -157,7 +157,7 @@ def resnet2(num_classes: int, *, dtype: Any = jnp.float32, head_init: str = "uni
             block_conv: Constructor = layers.BlockConv) -> Network:
   """Builds a residual network of two basic blocks for small images: 32 channels, then 64 at half the size.
 
-  CrossGrad reports a "2-block ResNet" and says no more of it; sizes are ours. Nothing is pooled before the blocks.
+  CrossGrad reports a "2-block ResNet" and gives no sizes, so the sizes are ours. Nothing is pooled before the blocks.
 
   Args:
     num_classes: number of logits.

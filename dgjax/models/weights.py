@@ -6,7 +6,7 @@ become weight, a statistic gets the prefix running_. Kernels are transposed: (he
 (out, in, height, width) there, and (in, out) is (out, in). timm's ResNets have the same names.
 
 A file may hold more than the network, or hold it below a prefix: `module.` of DataParallel, `state_dict`, `model`,
-`backbone.`, DRT's `module.features.` and `state_dict_G`. The prefix is the one below which the network's names are.
+`backbone.`, DRT's `module.features.` and `state_dict_G`. The prefix is found by the network's names.
 """
 
 import logging
@@ -149,7 +149,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 
 def _below(path: str, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The tensors below the prefix under which most of a network's names are; of others nothing is taken.
+  """The tensors below the prefix that has most of the network's names. All others are left out.
 
   Raises:
     UserError: it is there twice.
@@ -192,22 +192,22 @@ def load(path: str, variables: Mapping[str, Any], fresh_head: str | None = None,
          fresh: str | None = None) -> dict[str, Any]:
   """Replaces a network's parameters and statistics by those of a file with torchvision's names.
 
-  What the file does not decide, such as a head that starts fresh or a prefix, is logged.
+  The log says what is not obvious from the file, such as its prefix or that the head starts fresh.
 
   Args:
     path: `.safetensors`, or `.pth` (needs the `torch` extra; read without unpickling code).
     variables: "params" and "batch_stats" as the network's `init` gives them.
-    fresh_head: name of the last stage (`network.names[-1]`) to fine-tune: where the file lacks it or has it in another
-      size, or `variables` lack the stage, it starts fresh. None: that is an error.
-    fresh: regular expression of paths such as "layer1/0/conv2/dynamic/phi": where the file lacks all parameters that it
-      finds, they stay as they are. A file with some of them has to have them all.
+    fresh_head: name of the last stage (`network.names[-1]`), which starts fresh if the file lacks it or has it in
+      another size, or if `variables` lacks it. None: that is an error.
+    fresh: regular expression of paths such as "layer1/0/conv2/dynamic/phi". If the file lacks all parameters that it
+      matches, they stay as they are. A file that has some of them has to have them all.
 
   Returns:
     Variables of the same structure and types.
 
   Raises:
-    UserError: the file cannot be read, or lacks a tensor, or has one too many, of another shape, or with numbers that
-      are not finite.
+    UserError: the file cannot be read, lacks a tensor, or has one too many, one of another shape, or one that is not
+      finite.
   """
   known = names(variables)
   flat = traverse_util.flatten_dict(dict(variables), keep_empty_nodes=True)

@@ -16,7 +16,7 @@ def _plain(a, b, *, transposed, dtype):
 
 
 def _for_cpu(a, b, *, transposed, dtype):
-  """The same in the form in which XLA's bfloat16 products are fast: rows at the left, and a float32 result."""
+  """The same in the form in which XLA's bfloat16 products are fast: with rows on the left and a float32 result."""
   if a.ndim > 2:
     return _plain(a, b, transposed=transposed, dtype=dtype)
   if transposed[0]:

@@ -1,4 +1,4 @@
-"""Channels mixed by a matrix of each example's own, a mixture of a few shared ones; its gradients are mixtures too."""
+"""Mixes channels by one matrix for each example, a mixture of a few shared matrices. Its gradients are mixtures too."""
 import functools
 
 import jax

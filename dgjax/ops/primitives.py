@@ -1,4 +1,4 @@
-"""Primitives whose lowering picks the implementation: what the operations of this package share."""
+"""What the operations of this package share: primitives whose lowering picks the implementation."""
 import functools
 from collections.abc import Callable
 
@@ -31,11 +31,11 @@ def make(name: str, *, shape: Callable, plain: Callable, for_cpu: Callable | Non
   """A primitive that lowers to oneDNN, to what suits XLA on a CPU or a GPU, or to plain lax.
 
   Args:
-    name: of the primitive.
+    name: name of the primitive.
     shape: (*avals, **params) -> avals of the results.
     plain: the operation in lax, (*arrays, **params) -> arrays: used on several devices and other platforms.
-    for_cpu: the same, written as XLA's CPU backend likes it; default: plain.
-    for_gpu: the same, written as a GPU likes it; default: plain.
+    for_cpu: the same in the form that suits XLA's CPU backend; default: plain.
+    for_gpu: the same in the form that suits a GPU; default: plain.
     lower: (context, *values, **params) -> values or None: the lowering to oneDNN; None refuses.
     multiple: whether there is more than one result.
   """

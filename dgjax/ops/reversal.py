@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 @jax.custom_vjp
 def reverse_gradient(x: jax.Array, coefficient: jax.Array) -> jax.Array:
-  """Returns x; gradients that come back are multiplied by -coefficient.
+  """Returns x. Its gradient is multiplied by -coefficient on the way back.
 
   Args:
     x: any shape, float.
@@ -39,9 +39,9 @@ class Ramp:
     length 50,000 and delay 2,000.
 
   Attributes:
-    slope: how steep.
-    length: steps in which p goes from 0 to 1; it may go beyond.
-    delay: steps at coefficient 0.
+    slope: steepness of the rise.
+    length: number of steps in which p goes from 0 to 1. It goes on beyond 1.
+    delay: number of steps at coefficient 0.
   """
 
   slope: float = 10.0
@@ -49,6 +49,6 @@ class Ramp:
   delay: float = 0.0
 
   def __call__(self, step: jax.Array) -> jax.Array:
-    """The coefficient at `step`, an integer scalar that counts updates from zero; () float32 in [0, 1]."""
+    """The coefficient at `step`, () float32 in [0, 1]. `step` is an integer scalar that counts updates from zero."""
     p = jnp.maximum(step.astype(jnp.float32) - self.delay, 0) / self.length
     return jnp.tanh(self.slope * p / 2)  # the same function

@@ -28,7 +28,7 @@ def _setting() -> str:
 
 
 def use(name: str) -> None:
-  """Chooses the CPU implementation for the rest of the process; functions compiled before compile again.
+  """Chooses the CPU implementation for the rest of the process. Functions that are compiled already compile again.
 
   Computations over more than one device, and those on other platforms, use XLA's own operations whatever is
   chosen here.
@@ -53,7 +53,7 @@ def use(name: str) -> None:
 
 @contextlib.contextmanager
 def only(name: str) -> Iterator[None]:
-  """Uses one CPU implementation for what is compiled inside; arguments and errors as of `use`."""
+  """Uses one CPU implementation for everything compiled inside. Arguments and errors are those of `use`."""
   before = _chosen or os.environ.get(VARIABLE) or "auto"
   use(name)
   try:
@@ -71,7 +71,7 @@ def backend() -> str:
 
 
 def threads() -> int | None:
-  """Among how many threads an operation is divided on a CPU, None on other platforms.
+  """The number of threads that an operation is divided among on a CPU; None on other platforms.
 
   It is `NPROC` where the environment has that, for XLA and oneDNN alike, else the number of cores the process may use.
   How a sum is divided decides its last digit, so runs are the same bit for bit only if this number is.

@@ -9,8 +9,8 @@ from dgjax import algorithms
 from dgjax.config import flatten
 from dgjax.errors import UserError, nearest
 
-PLAIN_MODES = ("default", "pred_ens")  # what papers mean by a method's accuracy, unless they say more
-# Settings of methods that do not tell rows apart: how to predict has `Ours.modes`; the others papers leave open.
+PLAIN_MODES = ("default", "pred_ens")  # what papers mean by a method's accuracy if they say no more
+# Settings that do not distinguish rows: `Ours.modes` has the way to predict, and papers leave the others open.
 LEFT_OPEN = ("name", "prediction", "hidden", "hidden_init", "norm", "head", "features", "ramp", "semantic_ramp")
 
 
@@ -28,7 +28,7 @@ def plain(name: str) -> str:
 
 @functools.cache
 def method_defaults(method: str) -> Mapping[str, Any]:
-  """The settings under which a method is what papers mean by its name: its own defaults on a static network.
+  """The settings that papers mean by a method's name: its own defaults, on a static network.
 
   Args:
     method: a name of `dgjax.algorithms.ALGORITHMS`.
@@ -42,15 +42,16 @@ def method_defaults(method: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Ours:
-  """Runs of this library that a published row is to be compared with.
+  """The runs of this library that a published row is compared with.
 
-  A run is one of them if its method and way of predicting are these, and every other setting of the method is as
-  `settings` say, or else the method's default. So a run without the penalty that a row is about gets no number of it.
+  A run is one of them if it has this method and one of these ways of predicting, and if every other setting of the
+  method is as in `settings` or the method's default. So a run without the penalty that a row is about does not get its
+  number.
 
   Attributes:
     method: the method's name in this library.
-    headers: the row headers that it is found under, the closest first.
-    settings: config key ("algorithm.margin") -> the value that makes it this row and no other; a set means any of it.
+    headers: the row headers that the paper prints it under, the closest first.
+    settings: config key ("algorithm.margin") -> the value that defines this row. A set allows any of its values.
     modes: the ways of predicting that the row is about.
   """
 
@@ -63,9 +64,9 @@ class Ours:
     """Whether a row is about a run.
 
     Args:
-      config: the run's config, flat. A default that it lacks is one from before the key was there.
+      config: the run's config, flat. If it lacks a key, the run is older than the key and had its default.
       mode: the way of predicting.
-      shared: what all rows of the table have in common, as `settings`.
+      shared: settings that all rows of the table have in common, in the form of `settings`.
     """
     if config.get("algorithm.name") != self.method or mode not in self.modes:
       return False
@@ -75,7 +76,7 @@ class Ours:
 
 
 def _is(value: Any, wanted: Any) -> bool:
-  """Equality of config values; JSON makes lists of tuples, and a set allows any of its values."""
+  """Whether config values are equal. JSON turns tuples into lists, and a set allows any of its values."""
   if isinstance(wanted, set | frozenset):
     return value in wanted
   return list(value) == list(wanted) if isinstance(wanted, tuple) else value == wanted
@@ -83,12 +84,12 @@ def _is(value: Any, wanted: Any) -> bool:
 
 @dataclass(frozen=True)
 class Training:
-  """What a table's runs started from and how much they saw; a run that did with less says so in its cell.
+  """What a table's runs started from and how much they saw. A run that had less says so in its cell.
 
   Attributes:
     weights: whether the networks started from published weights.
-    epochs: passes over the source domains; 0: not known.
-    examples: how many images so many passes see at the least, whichever domain is left out; 0: not known.
+    epochs: number of passes over the source domains. 0: not known.
+    examples: the least number of images that these passes see, whichever domain is left out. 0: not known.
   """
 
   weights: bool = False
@@ -96,7 +97,7 @@ class Training:
   examples: int = 0
 
   def remarks(self, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a run did with less than the paper's, of "short" and "from scratch".
+    """In what a run had less than the paper's: "short", "from scratch", both or neither.
 
     Args:
       config: the run's config, flat.
@@ -120,10 +121,11 @@ class Table:
       are left out.
     domains: column -> the domain's name in the data set, for columns that stand for one.
     overall: the column that holds the mean of the domain columns; "" if there is none.
-    methods: which runs of this library the rows are about; of several that fit a run, the first counts.
-    settings: what all of them have in common: config key -> value, as in `Ours`.
-    training: what they started from and how much they saw.
-    measure: the entry of `results.json` that the numbers are of: "accuracy", or "class_accuracy", the classes' mean.
+    methods: the runs of this library that the rows are about. If several fit a run, the first counts.
+    settings: settings that all rows have in common: config key -> value, as in `Ours`.
+    training: what the runs started from and how much they saw.
+    measure: the entry of `results.json` that the numbers are compared with: "accuracy", or "class_accuracy", the mean
+      of the classes' accuracies.
     single_source: whether a number is the mean over runs from one source domain each.
   """
 
@@ -162,7 +164,7 @@ class Table:
     return self.rows[row][self.columns.index(column)]
 
   def find_row(self, config: Mapping[str, Any], mode: str = "default") -> tuple[str, str] | None:
-    """The row that a run of this library is to be compared with.
+    """The row that a run of this library is compared with.
 
     Args:
       config: the run's config, flat: "algorithm.name", "model.name" (in any spelling) and what `settings` and
@@ -180,7 +182,7 @@ class Table:
     return None
 
   def covers(self, sources: Sequence[str], target: str) -> bool:
-    """Whether a run's sources are what a table's runs were trained on: all of its other domains, or one.
+    """Whether a run's sources are those of a table's runs: all of its other domains, or one of them.
 
     Args:
       sources: the run's source domains.

@@ -12,10 +12,11 @@ import jax
 from dgjax import algorithms, config, config_files, config_help, data, experiment, models, reference
 from dgjax.commands import COMMANDS
 from dgjax.evaluation.selection import RULES
+from dgjax.optimizers import Factors
 
 DOCS = pathlib.Path(__file__).parents[1]
 CONFIGS = sorted((DOCS.parent / "configs").glob("*.py"))
-SUBJECTS = ("weight", "rate", "steps", "samples", "reduction")
+SECTIONS = ("run", "optimizer", "model", "data")  # of a config, without the method's
 OF_ANY_METHOD = {"prediction": "Which of the method's ways to predict the results are reported with."}
 
 # What a method's metrics mean. They are logged under `train/` for every step.
@@ -78,17 +79,16 @@ def attributes(cls: type) -> dict[str, str]:
       text = known[name] + (f" ({other[1]})" if other[1] else "")
     if text == of_any.get(name):
       text = OF_ANY_METHOD.get(name, text)
-    found[name] = sentence(name, " ".join(text.split()))
+    found[name] = sentence(text)
   return found
 
 
-def sentence(name: str, text: str) -> str:
-  """An attribute's description with a subject: of `moment_weight`, "of the distance" is "Weight of the distance"."""
-  if re.match("(of|over) ", text):
-    words = name.split("_")
-    text = f"{words[-1] if words[-1] in SUBJECTS else ' '.join(words)} {text}"
-  symbol = "_" in text.partition(" ")[0] or re.match(r"[b-z]\b", text)  # lambda_O, n
-  return text if symbol else text[0].upper() + text[1:]
+def sentence(text: str) -> str:
+  """A setting's description as one line that ends with a full stop; symbols such as lambda_O keep their case."""
+  text = " ".join(text.split())
+  symbol = "_" in text.partition(" ")[0] or re.match(r"[b-z]\b", text)
+  text += "" if text.endswith(".") else "."
+  return text if symbol else text[:1].upper() + text[1:]
 
 
 def settings(name: str) -> list[str]:
@@ -220,8 +220,10 @@ def results(labels: Sequence[str]) -> list[str]:
 
 
 def library(kind: str) -> list[str]:
-  """A list of what comes with the library: "rules", "commands", "datasets", "networks" or "configs"."""
-  lists = {"rules": _rules, "commands": _commands, "datasets": _datasets, "networks": _networks, "configs": _configs}
+  """A list of what comes with the library, such as its commands, its networks, or the settings of a section."""
+  lists = {"rules": _rules, "commands": _commands, "datasets": _datasets, "networks": _networks, "configs": _configs,
+           "data-settings": _data_settings,
+           **{f"settings-{section}": functools.partial(_settings, section) for section in SECTIONS}}
   return lists[kind]()
 
 
@@ -239,6 +241,31 @@ def _datasets() -> list[str]:
     own = ", ".join(f"`{key}`" for key in layout.defaults if key not in general)
     rows.append((f"`{name}`", about, f"{{py:class}}`{layout.__name__} <{layout.__module__}.{layout.__name__}>`", own))
   return table(("name", "what it is", "class", "settings of its own"), rows)
+
+
+def _settings(section: str) -> list[str]:
+  """The settings of a section of the config, "run" being those without one."""
+  chosen = config.default(algorithm="aggregate", model="resnet18", data="folder")
+  about, rows = config_help.explanations(chosen), []
+  for key, value in config.flatten(chosen).items():
+    if (key.partition(".")[0] if "." in key else "run") != section or ".roles." in key:
+      continue
+    rows.append((f"`{key}`", literal(value), sentence(about[key])))
+  if section == "optimizer":
+    roles = config_help.attributes(Factors)
+    rows += [(f"`optimizer.roles.ROLE.{field.name}`", literal(field.default), sentence(roles[field.name]))
+             for field in dataclasses.fields(Factors)]
+  return table(("setting", "default", "meaning"), rows)
+
+
+def _data_settings() -> list[str]:
+  """The settings that single data sets add to those of all."""
+  rows, general = [], data.defaults("folder")
+  for name, (layout, _) in sorted(data.DATASETS.items()):
+    about = config_help.explanations(config.default(algorithm="aggregate", model="smallnet", data=name))
+    rows += [(f"`{name}`", f"`data.{key}`", literal(value), sentence(about[f"data.{key}"]))
+             for key, value in layout.defaults.items() if key not in general]
+  return table(("data set", "setting", "default", "meaning"), rows)
 
 
 def _networks() -> list[str]:

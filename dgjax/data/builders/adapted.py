@@ -1,4 +1,4 @@
-"""Data sets of adaptation in class folders whose images are all trained on and, as a target's, all scored on."""
+"""Data sets of adaptation in class folders: all images are trained on and, for a target, scored on."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ log = logging.getLogger("dgjax")
 class Adapted(Folder):
   """A data set of fixed domains in class folders, all of whose images are trained on and, as a target's, scored on.
 
-  Settings: `val_fraction` of every class is for validation; `held_out`: whether it is kept out of training. The papers
-  train on all of it: then validation accuracy is of images that were trained on, and tells little.
+  Settings: `val_fraction` of every class is for validation; `held_out`: whether the validation images are kept out of
+  training. The papers train on all images; validation accuracy is then measured on images that were trained on.
 
   Attributes:
-    class_count: how many there must be.
+    class_count: the number of classes that there must be.
     places: where each domain's class folders are, below the root.
   """
 

@@ -1,4 +1,4 @@
-"""What a data set states of itself: which examples there are, what they hold, how they are split.
+"""The description of a data set: which examples there are, what they hold, and how they are split.
 
 `dgjax.data.preparation` does everything else.
 """
@@ -31,9 +31,9 @@ class Example(NamedTuple):
   Attributes:
     name: its name, unique in the domain; for a file, its path below the root.
     label: index into the layout's classes.
-    size: bytes, as far as known.
-    stamp: changes when the content does.
-    splits: those the data set's own lists put it in.
+    size: number of bytes, as far as known.
+    stamp: a number that changes when the content does.
+    splits: the splits that the data set's own lists put it in.
   """
 
   name: str
@@ -44,20 +44,20 @@ class Example(NamedTuple):
 
 
 class Layout(abc.ABC):
-  """Where the examples of one data set are. A new data set is a subclass of this and a line in `dgjax.data.DATASETS`.
+  """The layout of one data set. A new data set is a subclass of this and a line in `dgjax.data.DATASETS`.
 
   Attributes:
-    name: of the data set.
-    noun: what an example is, for messages.
+    name: name of the data set.
+    noun: the word for an example, for messages.
     config: `config.data`.
     domains, classes: found by the constructor.
     sources, targets: the domains that can be trained on, and that can be the target; empty: all.
     source_test, centre_crop, keep_aspect: see `Dataset`.
-    array_shape: where examples are no images: the shape of the float32 arrays that `read` returns instead.
-    channels: of the images, 1 or 3.
+    array_shape: shape of the float32 arrays that `read` returns, if examples are no images.
+    channels: number of channels of the images, 1 or 3.
     mean, std: see `Dataset`.
-    defaults: what `config.data` has for this data set, beside or instead of the general defaults.
-    left_out: store -> [(file, reason)], what was skipped while looking.
+    defaults: keys of `config.data` that this data set adds to the general ones, or whose defaults it changes.
+    left_out: store -> [(file, reason)], what was skipped.
   """
 
   name: str
@@ -82,7 +82,7 @@ class Layout(abc.ABC):
     self.left_out: dict[str, list[tuple[str, str]]] = {}
 
   def store(self, domain: str) -> str:
-    """Returns which set of records a domain's examples lie in: its own, unless domains are ways to split one set."""
+    """Returns the name of the set of records that holds a domain's examples. In general each domain has its own."""
     return domain
 
   @abc.abstractmethod
@@ -90,15 +90,15 @@ class Layout(abc.ABC):
     """Returns the examples of one set of records, in an order that only their names decide."""
 
   def recipe(self) -> str:
-    """Returns the settings that decide what `read` makes of an example: with others, records are made anew."""
+    """Returns the settings that change what `read` returns. With other values, records are made anew."""
     return ""
 
   @abc.abstractmethod
   def read(self, example: Example) -> bytes | np.ndarray:
-    """Returns the encoded image, or the array; raises OSError with the reason where there is none to be read."""
+    """Returns the encoded image, or the array. Raises an OSError with the reason if it cannot be read."""
 
   def release(self, store: str) -> None:
-    """Lets go of what `read` keeps in memory of a set of records, all of which have been prepared."""
+    """Frees what `read` keeps in memory for a set of records, once all of them are prepared."""
     del store
 
   @abc.abstractmethod
@@ -106,15 +106,15 @@ class Layout(abc.ABC):
     """Returns, for "train", "val" and "test", sorted indices into the store's `examples` (n,) int32."""
 
   def groups(self, examples: Sequence[Example], seed: int) -> tuple[tuple[str, ...], np.ndarray] | None:
-    """Returns what plays the part of domains in training where a store holds many: see `builders.grouped`.
+    """Returns the groups that are the domains in training, for a store that holds many; see `builders.grouped`.
 
     Args:
-      examples: of the one store.
-      seed: as given to `split`.
+      examples: the examples of the one store.
+      seed: as `split` takes it.
 
     Returns:
-      The names of the groups that are trained on, and the number of each example's group among them, (n,) int32, -1
-      where it is none of them. None where domains are just domains.
+      The names of the groups that are trained on, and the number of each example's group among them, (n,) int32, -1 if
+      it is none of them. None: the data set has no groups.
     """
     del examples, seed
     return None
@@ -130,20 +130,20 @@ class Layout(abc.ABC):
 
   @abc.abstractmethod
   def split_name(self, seed: int) -> str:
-    """Returns a file name that tells one way to split from another."""
+    """Returns a file name that is different for different ways to split."""
 
   def where(self, example: Example) -> str:
     """Returns how a message names this example."""
     return example.name
 
   def problem(self, domain: str, name: str, reason: str, advice: str) -> None:
-    """Raises a UserError, or notes what is left out under `on_error=skip`.
+    """Raises a UserError, or under `on_error=skip` notes what is left out.
 
     Args:
-      domain: where.
+      domain: the domain of the problem.
       name: the file or class at fault.
       reason: what is wrong with it.
-      advice: what to do about it, before "or set config.data.on_error=skip".
+      advice: what to do about it; the message continues with "or set config.data.on_error=skip".
     """
     if self.config.on_error != "skip":
       raise UserError(f"{reason}: {advice}, {SKIP_HINT}")
@@ -176,7 +176,7 @@ class RootedLayout(Layout):
     return str(self.root / example.name)
 
   def fits(self, root: Path) -> bool:
-    """Returns whether a folder looks like one of this data set, one that `config.data.dir` could be."""
+    """Returns whether a folder looks like the one that `config.data.dir` should be."""
     del root
     return False
 
@@ -185,12 +185,12 @@ class RootedLayout(Layout):
     return next((place for place in self.root.parents[:2] if self.fits(place)), None)
 
   def level(self) -> str:
-    """Returns, for the end of a message, which folder above or below the root looks right; "" where none does."""
+    """Returns the end of a message, which names a folder above or below the root that looks right; "" if none does."""
     place = files.below(self.root, self.fits) or self.above()
     return f"; {place} is such a folder: use config.data.dir={place}" if place else ""
 
   def leave_out(self, domain: str, reason: str, advice: str) -> None:
-    """Raises a UserError that a domain cannot be used, or says under `on_error=skip` that it is left out."""
+    """Raises a UserError that a domain cannot be used, or under `on_error=skip` logs that it is left out."""
     self.problem(domain, domain, reason, advice)
     log.warning("Left out domain %s: %s", domain, reason)
 
@@ -200,11 +200,11 @@ class RootedLayout(Layout):
                  "replace or remove the file")
 
   def unused(self, store: str, path: Path) -> None:
-    """Notes a file that is not looked at, for `say_unused`."""
+    """Notes a file that is not used, for `say_unused`."""
     self._unused.setdefault(store, []).append(path.relative_to(self.root).as_posix())
 
   def say_unused(self, store: str) -> None:
-    """Says how many files of a set of records were not looked at."""
+    """Logs how many files of a set of records were not used."""
     if names := self._unused.pop(store, None):
       files.say_once(f"Not looked at in {self.root} for {self.name}/{store}: {files.counted(names)}")
 
@@ -220,7 +220,7 @@ class RootedLayout(Layout):
     """Returns the examples' files directly in a folder, by name.
 
     Files of formats that are not read here are problems, and so are broken links and pipes under an example's name. All
-    others are noted as unused, and so is, where `nested`, every file of an example in the folders below.
+    other files are noted as unused. With `nested`, so are the files of examples in the folders below.
     """
     found = files.listing(folder)
     usable = []
@@ -253,9 +253,9 @@ def find_folder(path: str, looks_like: str, key: str = "dir") -> Path:
   """Returns the full path of a folder that a key of `config.data` names.
 
   Args:
-    path: its value; "~" is the home folder.
+    path: the key's value; "~" is the home folder.
     looks_like: what the folder should hold, for messages.
-    key: which key.
+    key: the key, for messages.
 
   Raises:
     UserError: there is no such folder.
@@ -291,8 +291,8 @@ def draw_split(count: int, fractions: dict[str, float], seed: int, salt: str) ->
   Args:
     count: number of examples.
     fractions: split -> share in [0, 1), rounded up to whole examples; "train" keeps at least one.
-    seed: of the draw.
-    salt: tells draws with the same seed apart (a domain's or class's name).
+    seed: seed of the draw.
+    salt: makes draws with the same seed differ: the name of a domain or class.
 
   Returns:
     split -> sorted indices (n,) int32.
@@ -309,11 +309,11 @@ def draw_split(count: int, fractions: dict[str, float], seed: int, salt: str) ->
 
 def draw_by_class(labels: np.ndarray, classes: Sequence[str], fractions: dict[str, float], seed: int,
                   domain: str) -> dict[str, np.ndarray]:
-  """Draws disjoint random splits of a domain class by class, so that each holds every class it has room for.
+  """Draws disjoint random splits class by class, so that each split holds every class that it has room for.
 
   Args:
-    labels: (n,) of the domain's examples.
-    classes: their names.
+    labels: (n,) labels of the domain's examples.
+    classes: names of the classes.
     fractions: as `draw_split` takes them, of each class.
     seed: of the draw.
     domain: its name.

@@ -38,8 +38,8 @@ class Coloured(mnist.Parts):
 
   Training uses the train part; validation and test share the test part, as in the paper.
 
-  Settings: `enlarge`: from 28 pixels, "resize" goes to `image_size` (bilinear), "pad" to 32 by two black pixels on each
-  side; `input_range`: the network sees "unit" [0, 1] or "symmetric" [-1, 1].
+  Settings: `enlarge`: how images of 28 pixels are enlarged: "resize" to `image_size` (bilinear), or "pad" to 32 by two
+  black pixels on each side; `input_range`: range of the network's input: "unit", [0, 1], or "symmetric", [-1, 1].
 
   Attributes:
     parts: domain -> those of "train" and "test" that it has.
@@ -95,7 +95,7 @@ class MissingPatterns(Coloured):
   """Domain "coloured", each class in a colour of its own, and "grey", all in the mean of these colours.
 
   Both domains have all digits. With target "coloured" a network is trained and validated on grey digits, which is the
-  paper's row of plain MNIST. Settings: `grey`: the level of grey, in [0, 255].
+  paper's row of plain MNIST. Settings: `grey`: level of the grey digits, in [0, 255].
 
   Source: RCL, Section 3; colours from the authors' repository.
   """

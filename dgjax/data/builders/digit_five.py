@@ -34,16 +34,17 @@ class DigitFive(base.RootedLayout):
   - synthetic: M3SDA's syn_number.mat, or Ganin's synth_train_32x32.mat and synth_test_32x32.mat;
   - usps: M3SDA's usps_28x28.mat, or zip.train and zip.test, gzipped or not.
 
-  What is not found can be made: mnist_m from mnist (`blended`), synthetic from fonts (`rendered`). "optdigits" is
-  scikit-learn's handwritten digits in MNIST's form. The log says what each domain is.
+  Two domains can be made if they are not found: mnist_m from mnist (`blended`), and synthetic from fonts (`rendered`).
+  "optdigits" is scikit-learn's handwritten digits in MNIST's form. The log says what each domain is.
 
-  Settings: `domains`: empty for every domain whose published files are found and, if any of the five is missing, also
-  those that can be made, and optdigits; or a comma-separated list of the domains to have. `sampling`: "m3sda", at most
-  25,000 images to train on (drawn from the seed of mnist and mnist_m, the first ones of others) and the first 9,000 to
-  test on, USPS's training images four times; or "all". `per_domain`: above 0, at most so many images to train on and to
-  test on, none of them twice. `val_fraction` of what is trained on is drawn and held out for validation.
-  `photographs`: a folder to make mnist_m with, or "" for two that come with scikit-learn. `rendered`: how many images
-  of synthetic are made to train on and to test on.
+  Settings: `domains`: domains to have, comma-separated; "": every domain whose published files are found and, if any of
+  the five is missing, those that can be made, and optdigits. `sampling`: "m3sda": at most 25,000 images to train on
+  (drawn by the seed for mnist and mnist_m, the first ones of the others) and the first 9,000 to test on, with USPS's
+  training images four times; or "all". `per_domain`: the most images of a domain to train on, and to test on, none of
+  them twice; 0: as `sampling` says. `photographs`: folder of photographs that mnist_m is made with; "": two that come
+  with scikit-learn. `rendered`: numbers of images of synthetic that are made to train on and to test on.
+
+  A share of `val_fraction` of the images to train on is drawn and held out for validation.
 
   Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; DRT, Section 4.1. The
     released code of M3SDA tests on all 10,000 digits of MNIST where the paper says 9,000.

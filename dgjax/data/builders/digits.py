@@ -69,7 +69,7 @@ APPEARANCES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] 
 class Digits(base.Layout):
   """1,797 digits of 8 x 8 pixels enlarged to 16 x 16, each drawn once in every appearance.
 
-  A digit is in the same split in every domain, so that no digit of a target's test split was ever trained on.
+  A digit is in the same split in every domain, so that no digit of a target's test split is ever trained on.
 
   Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (scikit-learn's `load_digits`).
   """

@@ -11,9 +11,9 @@ from dgjax.data.builders import base, lists
 class DomainNet(lists.Lists):
   """DomainNet with its official lists.
 
-  Settings: `val_fraction`: of each train list, held out by a draw from the seed, and if 0 all of it is trained on and
-  there is no validation; `centre_crop`: evaluation resizes the shorter side to 256/224 of the size and takes the centre
-  (DRT), instead of resizing all of the image to the size, whatever its aspect (DMG).
+  Settings: `val_fraction`: share of each train list that is drawn by the seed and held out; 0: all of it is trained on
+  and there is no validation; `centre_crop`: whether evaluation resizes the shorter side to 256/224 of the size and
+  takes the centre (DRT), instead of resizing the whole image to the size, whatever its aspect (DMG).
 
   Source: Peng et al., "Moment Matching for Multi-Source Domain Adaptation", ICCV 2019; the released code of DMG and
     of DRT.

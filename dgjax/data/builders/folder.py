@@ -1,4 +1,4 @@
-"""Anybody's images as ROOT/DOMAIN/CLASS/*: domains and classes are found, splits are drawn."""
+"""Your own images as ROOT/DOMAIN/CLASS/*. Domains and classes are found, and splits are drawn."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class Folder(base.RootedLayout):
                for domain in files.folders(root) for name in files.folders(root / domain))
 
   def above(self) -> Path | None:
-    """Returns the folder above the root where the root looks like one domain's, or like one class's."""
+    """Returns a folder above the root, if the root looks like the folder of a single domain or class."""
     if files.has_images(self.root):
       return self.root.parents[1]
     return self.root.parent if any(files.has_images(self.root / name) for name in files.folders(self.root)) else None
@@ -103,7 +103,7 @@ class Folder(base.RootedLayout):
           continue
         break
       if reason:
-        for domain, classes in found.items():  # left out everywhere: a label must mean the same in every domain
+        for domain, classes in found.items():  # left out everywhere, as a label must mean the same in every domain
           if name in classes:
             self.problem(domain, f"{domain}/{name}", reason, advice)
       else:

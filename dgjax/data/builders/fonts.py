@@ -21,11 +21,11 @@ log = logging.getLogger("dgjax")
 REVISION = 1  # counts changes of the drawing below
 SIZE = 32
 OVERSAMPLING = 4  # glyphs are drawn and turned at this many times the size
-INK = 0.7  # of the image's side that the largest glyph of a font fills: below 1 / sqrt(2), so that it fits at any angle
+INK = 0.7  # share of the image's side for a font's largest glyph; below 1 / sqrt(2), so that it fits at any angle
 FONT_SPLITS = ("drawn", "order")
 ORDER = (80, 20, 9)  # training, test and validation fonts of the released code, out of 109
 OTHERS = (".dfont", ".fon", ".otc", ".pfa", ".pfb", ".ttc", ".woff", ".woff2")  # fonts of other forms
-# Fonts of matplotlib's that hold mathematical symbols where digits should be, or placeholders for all there is
+# Fonts of matplotlib that hold mathematical symbols in place of digits, or placeholders for everything
 NO_TEXT = ("LastResortHE-Regular.ttf", "cmex10.ttf", "cmsy10.ttf")
 
 
@@ -37,7 +37,7 @@ def bundled() -> Path:
 
 
 def lacking(path: Path, characters: str) -> str:
-  """Returns why a font cannot write some characters, or "" where it can.
+  """Returns why a font cannot write some characters, or "" if it can.
 
   Args:
     path: a TTF or OTF file.
@@ -101,10 +101,10 @@ class Fonts(Grouped):
   `dir` is a folder of TTF and OTF files, searched with all its sub-folders; "" means matplotlib's. Fonts
   that lack a character, draw all characters alike or copy another font exactly are left out.
 
-  Settings: `characters`: the classes; `per_character`: images of each character in each font; `rotation`: in degrees,
-  see `draw`; `noise`: a share of white, see `draw`; `font_split`: "drawn" from the seed, 65 % of the fonts for
-  training, 25 % for testing, 10 % for validation, as in the paper; or "order", by file name, with the shares of the
-  released code.
+  Settings: `characters`: the classes; `per_character`: number of images of each character in each font; `rotation`:
+  largest angle in degrees, in either direction; `noise`: standard deviation of the noise, as a share of white;
+  `font_split`: how fonts are split: "drawn" by the seed, 65 % of the fonts for training, 25 % for testing and 10 % for
+  validation, as in the paper; or "order", by file name, with the shares of the released code.
 
   Source: Shankar et al., "Generalizing Across Domains via Cross-Gradient Training", ICLR 2018 (CrossGrad,
   Section 4).
@@ -183,11 +183,11 @@ class Fonts(Grouped):
     return base.encode_png(draw(opened, character, self.config.rotation, self.config.noise, rng))
 
   def assign(self, names: list[str], seed: int) -> dict[str, list[str]]:
-    """Draws which fonts are for what, or goes by their order."""
+    """Draws which fonts are for training, validation and testing, or goes by their order."""
     if self.config.font_split == "drawn":
       return super().assign(names, seed)
     train, test, _ = (max(1, round(len(names) * share / sum(ORDER))) for share in ORDER)
-    train = min(train, len(names) - 2)  # and one each to test and validate on
+    train = min(train, len(names) - 2)  # at least one each to test and to validate on
     test = min(test, len(names) - 1 - train)
     return {"train": names[:train], "test": names[train : train + test], "val": names[train + test :]}
 

@@ -101,19 +101,19 @@ class Form(abc.ABC):
     return f"{part}/{number:06d} of {self.what}"
 
   def held(self, key: str, make: Callable[[str], Any]) -> Any:
-    """Returns `make(key)`, made once, by one of the threads that ask."""
+    """Returns `make(key)`, which is computed once, by one of the threads that ask."""
     with self._lock:
       if key not in self._held:
         self._held[key] = make(key)
       return self._held[key]
 
   def release(self) -> None:
-    """Lets go of what is held."""
+    """Frees what is held."""
     self._held = {}
 
 
 class Arrays(Form):
-  """Digits that are read a part at a time."""
+  """Digits whose files are read a part at a time."""
 
   @abc.abstractmethod
   def images(self, part: str) -> np.ndarray:
@@ -125,7 +125,7 @@ class Arrays(Form):
 
 
 def crc(*parts: Any) -> int:
-  """Returns a number that tells values apart by how they are written."""
+  """Returns a checksum of values as they are printed."""
   return zlib.crc32(repr(parts).encode("utf-8", "surrogateescape"))
 
 
@@ -143,7 +143,7 @@ class Idx(Arrays):
 
   @classmethod
   def find(cls, folders: Sequence[Path]) -> "Idx | None":
-    """Looks for the images to train on; where they are the other files must be, too."""
+    """Looks for the training images. If they are found, the other files must be there too."""
     for folder in folders:
       if mnist.locate(folder, f"{mnist.FILES['train']}-{mnist.IMAGES}"):
         return cls(folder)
@@ -192,14 +192,15 @@ class Matlab(Arrays):
   @classmethod
   def find(cls, files: Sequence[str], images: Sequence[str], labels: Sequence[str], last: bool = False,
            ) -> "Callable[[Sequence[Path]], Matlab | None]":
-    """Makes a function that looks for files.
+    """Returns a function that looks for the files.
 
     Args:
       files, images, labels: names of the files and of the variables, for "train" and "test".
       last: whether examples are along the last axis of images instead of the first.
 
     Returns:
-      From folders to what is in the first of them that has the file to train on; raises a UserError if it has no other.
+      A function from folders to the content of the first one that has the training file. It raises a UserError if
+      another file is missing.
     """
     def look(folders: Sequence[Path]) -> Matlab | None:
       if not (first := search(folders, files[0])):
@@ -380,4 +381,4 @@ PUBLISHED: dict[str, tuple[tuple[str, Callable[[Sequence[Path]], Form | None]], 
     ("synth_train_32x32.mat", HOUSE_NUMBERS(("synth_train_32x32.mat", "synth_test_32x32.mat")))),
   "usps": (("usps_28x28.mat", UspsMatlab.find), ("zip.train", UspsText.find)),
 }
-"""Domain -> what it is known by, and how it is looked for; the first that is found is used."""
+"""Domain -> its published forms and how they are found. The first form that is found is used."""

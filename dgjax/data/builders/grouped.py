@@ -1,4 +1,4 @@
-"""Data sets whose domains are too many to be named one by one: fonts, writers, speakers.
+"""Data sets with too many domains to name one by one: fonts, writers, speakers.
 
 Here such a domain is called a group. The training loop sees two domains, "seen" (groups for training, and others for
 validation) and "unseen" (groups for testing), both in one set of records. A training batch's `domain` is the number of
@@ -17,7 +17,7 @@ from dgjax.errors import UserError
 
 
 class Grouped(base.Layout):
-  """A layout that is split by group: `val_fraction` and `test_fraction` are of the groups.
+  """A layout that is split by group. `val_fraction` and `test_fraction` are shares of the groups.
 
   Attributes:
     groups_noun: what the groups are called, in the plural.
@@ -48,7 +48,7 @@ class Grouped(base.Layout):
       seed: of the draw.
 
     Returns:
-      split -> names of its groups, sorted; shares are rounded to whole groups, of which each split has one at least.
+      split -> names of its groups, sorted. Shares are rounded to whole groups, and each split has at least one.
     """
     count = len(names)
     shares = {"val": self.config.val_fraction, "test": self.config.test_fraction}

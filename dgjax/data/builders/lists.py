@@ -12,7 +12,7 @@ from dgjax.data.builders import base
 from dgjax.errors import UserError
 
 FOLDERS = ("splits", ".", "splits_mst")  # where lists are, below the root; some of Dassl's data sets have the last
-SAMPLE = 100  # lines of each domain's first list by which the folder is found that the paths start from
+SAMPLE = 100  # the number of lines of each domain's first list that are used to find where paths start from
 
 
 class Lists(base.RootedLayout):
@@ -22,7 +22,7 @@ class Lists(base.RootedLayout):
 
   Attributes:
     lists: split -> name of its list file, with {} for the domain. The first one tells which domains there are.
-    first_label: what the lists count labels from.
+    first_label: the lowest label of the lists.
     folder: where the lists are.
     root: where the paths in the lists start from.
   """
@@ -70,7 +70,7 @@ class Lists(base.RootedLayout):
     return self.folder / (files.spelt(self.folder, name) or name)
 
   def _complete(self, domain: str) -> bool:
-    """Returns whether all lists of a domain can be read; if not, leaves the domain out or raises an error."""
+    """Returns whether all lists of a domain can be read. If not, it leaves the domain out or raises an error."""
     for split in self.lists:
       path = self._list(domain, split)
       if not os.path.lexists(path):
@@ -86,7 +86,7 @@ class Lists(base.RootedLayout):
     return True
 
   def _start(self) -> Path:
-    """Returns the folder that the lists' paths start from: of the root and those near it, the one with most files."""
+    """Returns the folder that the lists' paths start from: the root or a folder near it, whichever has most files."""
     first = next(iter(self.lists))
     names = [name for domain in self.domains for _, name, _ in itertools.islice(self._lines(domain, first), SAMPLE)]
 
@@ -102,7 +102,8 @@ class Lists(base.RootedLayout):
   def _lines(self, domain: str, split: str, note: bool = False) -> Iterator[tuple[str, str, int]]:
     """Yields (where it stands, path as it is written, label from 0) for each line of a list file.
 
-    A malformed line is a problem. Under `on_error=skip` it is noted only if `note` is set: lists are read twice.
+    A malformed line is a problem. Under `on_error=skip` it is noted only if `note` is set, because lists are read
+    twice.
     """
     path = self._list(domain, split)
     for number, line in files.lines(path):
@@ -142,7 +143,7 @@ class Lists(base.RootedLayout):
     return tuple(names[label] for label in common), {label: i for i, label in enumerate(common)}
 
   def examples(self, domain: str) -> list[base.Example]:
-    """Reads the lists of a domain; a file may stand in several of them."""
+    """Reads the lists of a domain. A file may be in several of them."""
     splits: dict[str, tuple[str, ...]] = {}
     labels: dict[str, int] = {}
     absent: dict[str, tuple[str, str]] = {}  # path -> where it is named, and what is wrong with it

@@ -18,11 +18,12 @@ PER_CLASS = 100
 class Rotated(mnist.Parts):
   """Digits for training, turned counter-clockwise about the centre; a domain is an angle.
 
-  Settings: `images`: "ghifary" has the same 100 digits of each class, chosen once and for all, at every angle;
-  "full" deals all digits out over the angles (number n goes to angle n mod 6), so that no digit is seen at two of them.
-  `image_size`: 16 in the first's papers; the second is meant for 28. `val_fraction` of the digits of a domain, the same
-  ones in every domain, is held out for validation. A target is scored on all its digits; under "ghifary" the same ones
-  were trained on at other angles, as in the papers.
+  Settings: `images`: which digits a domain has: "ghifary": the same 100 digits of each class, chosen once and for all,
+  at every angle; "full": all digits, dealt out over the angles (number n goes to angle n mod 6), so that no digit is at
+  two of them. `image_size`: height and width in pixels, 16 in the papers with "ghifary"; "full" is meant for 28.
+
+  A share of `val_fraction` of the digits of a domain, the same ones in every domain, is held out for validation. A
+  target is scored on all its digits. Under "ghifary" the same digits were trained on at other angles, as in the papers.
 
   Source: Ghifary et al., "Domain Generalization for Object Recognition with Multi-task Autoencoders", ICCV 2015;
   CrossGrad, Section 4.

@@ -28,26 +28,26 @@ FRAMES = 1 + (audio.RATE - audio.WINDOW) // audio.STRIDE
 
 
 def first_second(samples: np.ndarray) -> np.ndarray:
-  """Returns (16000,) samples: a longer recording is cut, a shorter one goes on with zeros, as is usual in the field."""
+  """Returns (16000,) samples. A longer recording is cut, and a shorter one is filled up with zeros, as is usual."""
   return np.pad(samples[: audio.RATE], (0, max(audio.RATE - len(samples), 0)))
 
 
 class SpeechCommands(Grouped, base.RootedLayout):
-  """Twelve classes: ten commands, "silence", and "unknown" for any other word; who said a command is a domain.
+  """Twelve classes: ten commands, "silence", and "unknown" for any other word. A speaker is a domain.
 
-  Every recording of the ten commands is used. A speaker's other words, and cuts of the background noise, at random
-  volume, are the two other classes; what is drawn of them depends on the speaker alone. Recordings shorter than a
-  second, of which the archive has many, are filled up with zeros; empty and damaged ones are errors.
+  Every recording of the ten commands is used. The two other classes are a speaker's other words, and cuts of the
+  background noise at random volume. Which of them are drawn depends on the speaker alone. Recordings shorter than a
+  second, of which the archive has many, are filled up with zeros. Empty and damaged recordings are errors.
 
-  Settings: `features`: "mfcc" or "logmel", examples are float32 (98, 40, 1); `scaling`: "none", as they are, or
-  "standard", every coefficient with mean 0 and deviation 1 over all frames of the training examples; `speakers`: how
-  many to train on, 0 for all; with one seed, fewer are a part of more; `unknown`: how many examples a speaker's other
-  words give, for each of its commands, as far as they go; `silence`: how many cuts of noise there are for each
-  command; `val_fraction`: of the speakers, 20 % as in the paper; `test_fraction`: of the speakers, 20 % as in the
-  paper.
+  Settings: `features`: features of a recording, "mfcc" or "logmel", float32 (98, 40, 1); `scaling`: "none": features
+  are used as they are; "standard": every coefficient has mean 0 and deviation 1 over all frames of the training
+  examples; `speakers`: number of speakers to train on; 0: all; with the same seed, fewer speakers are a subset of more;
+  `unknown`: number of examples of the class "unknown" for each command of a speaker, as far as its other words go;
+  `silence`: number of examples of the class "silence" for each command; `val_fraction`: share of the speakers for
+  validation, 20 % as in the paper; `test_fraction`: share of the speakers for testing, 20 % as in the paper.
 
-  Perturbations, such as CrossGrad's, are of the scaled features: a step of 1 is a deviation of each coefficient under
-  "standard". Under "none" it is a unit of the MFCC, of which the first is about -144 and the others below 1.
+  Perturbations, such as CrossGrad's, apply to the scaled features. Under "standard" a step of 1 is one deviation of
+  each coefficient. Under "none" it is a unit of the MFCC, of which the first is about -144 and the others are below 1.
 
   Source: Warden, "Speech Commands", arXiv:1804.03209, 2018; CrossGrad, Section 4.
   """
@@ -146,7 +146,7 @@ class SpeechCommands(Grouped, base.RootedLayout):
     self.say_unused(store)
     for speaker in sorted(commands):
       rng = np.random.default_rng([REVISION, zlib.crc32(speaker.encode())])
-      # Rounded up or down by chance: most speakers have but a dozen commands
+      # Rounded up or down by chance, because most speakers have only a dozen commands
       of_silence, of_unknown = (int(commands[speaker] * share + rng.random())
                                 for share in (self.config.silence, self.config.unknown))
       silent += [base.Example(f"{SILENCE}/{speaker}_nohash_{number}", self.classes.index(SILENCE), size, noise_stamp)
@@ -175,7 +175,7 @@ class SpeechCommands(Grouped, base.RootedLayout):
     return first_second(noise[start:]) * np.float32(rng.random())
 
   def assign(self, names: list[str], seed: int) -> dict[str, list[str]]:
-    """Draws which speakers are for what, and which of those for training are used."""
+    """Draws the speakers of each split, and those of the training speakers that are used."""
     assigned = super().assign(names, seed)
     train, wanted = assigned["train"], self.config.speakers
     if wanted > len(train):

@@ -23,9 +23,11 @@ class Tfds(base.RootedLayout):
   TensorFlow is not needed. Images are copied once, encoded as they are; grey ones become RGB. A domain has the name of
   its data set, with "-" for "/".
 
-  Settings: `domains`: a comma-separated list of NAME[/CONFIG][:VERSION], without a version the newest that is there.
-  Splits are TFDS's "train", "validation" and "test". Where there is none, `val_fraction` and `test_fraction` of each
-  class of "train" are drawn; others, such as "extra", are not used.
+  Settings: `domains`: data sets to use, a comma-separated list of NAME[/CONFIG][:VERSION]; without a version, the
+  newest that is prepared.
+
+  Splits are TFDS's "train", "validation" and "test". If one of the last two is missing, a share of `val_fraction` or
+  `test_fraction` of each class of "train" takes its place. Other splits, such as "extra", are not used.
 
   Source: TensorFlow Datasets, https://www.tensorflow.org/datasets.
   """

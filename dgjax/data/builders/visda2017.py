@@ -10,7 +10,7 @@ LIST = "image_list.txt"
 
 
 class Visda2017(Adapted):
-  """VisDA-2017's training and validation sets; what stands in a folder's image_list.txt, or all where there is none.
+  """VisDA-2017's training and validation sets: the images in a folder's image_list.txt, or all if there is no list.
 
   Papers report the mean of the classes' accuracies, `class_accuracy` in results.json.
 

@@ -74,9 +74,10 @@ def _samples(content: bytes) -> tuple[np.ndarray, int]:
   form, channels, rate, _, block, _ = struct.unpack_from("<HHIIHH", header)
   if form == EXTENSIBLE and len(header) >= 26:
     form, = struct.unpack_from("<H", header, 24)
-  width = block // channels if channels else 0
+  width = block // channels if channels and block % channels == 0 else 0
   if (form, width) not in SAMPLES:
-    raise OSError(f"its samples are of format {form} with {width} bytes each, not PCM of 1 to 4 bytes or floats")
+    raise OSError(f"its samples are of format {form} with {block} bytes for {channels} channels, not PCM of 1 to 4 "
+                  "bytes or floats")
   if not LOWEST_RATE <= rate <= HIGHEST_RATE:
     raise OSError(f"it says that it has {rate} samples a second")
   if size not in (0, STREAMED) and len(content) - place < size:

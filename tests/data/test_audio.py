@@ -116,9 +116,10 @@ def test_damaged_files(tmp_path, record):
   whole = path.read_bytes()
   for content, reason in [
       (b"", "it ends early"), (b"no sound at all", "no WAV file"), (whole[:-51], "cut short: 74 of"),
-      (whole[:30], "no WAV file"), (whole[:20] + b"\7" + whole[21:], "format 7 with 2 bytes each, not PCM"),
+      (whole[:30], "no WAV file"), (whole[:20] + b"\7" + whole[21:], "format 7 with 2 bytes for 1 channels"),
       (whole[:24] + struct.pack("<I", 7) + whole[28:], "it says that it has 7 samples a second"),
-      (whole[:22] + b"\0\0" + whole[24:], "format 1 with 0 bytes each"),
+      (whole[:22] + b"\0\0" + whole[24:], "format 1 with 2 bytes for 0 channels"),
+      (whole[:22] + b"\2\0" + whole[24:32] + b"\3" + whole[33:], "format 1 with 3 bytes for 2 channels"),
       (whole[:16] + struct.pack("<I", 2) + whole[20:], "no WAV file")]:
     path.write_bytes(content)
     with pytest.raises(OSError, match=reason):

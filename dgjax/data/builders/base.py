@@ -216,6 +216,20 @@ class RootedLayout(Layout):
     """Returns whether a file's name is of an example in a format that is not read here."""
     return name.lower().endswith(decoding.FOREIGN)
 
+  def places(self, store: str, folder: Path) -> list[str]:
+    """Returns the names of the folders directly in a folder, sorted.
+
+    Broken links and pipes, which may have been folders, are problems; examples' files beside the folders are noted as
+    unused.
+    """
+    found = files.listing(folder)
+    for name, reason in found.faults:
+      self.problem(store, name, f"{folder / name} is {reason}", "mend or remove it")
+    for entry in found.files:
+      if self.readable(entry.name) or self.foreign(entry.name):
+        self.unused(store, folder / entry.name)
+    return list(found.folders)
+
   def usable_files(self, store: str, folder: Path, nested: bool = True) -> list[os.DirEntry[str]]:
     """Returns the examples' files directly in a folder, by name.
 

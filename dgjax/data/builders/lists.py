@@ -135,8 +135,8 @@ class Lists(base.RootedLayout):
       for domain in self.domains:
         if label in found[domain]:
           self.problem(domain, f"{domain}/{names[label]}",
-                       f"class {names[label]!r} is missing from the lists of domain {missing!r} "
-                       f"({len(found[missing])} classes there, {len(found[most])} in {most!r})",
+                       f"class {names[label]!r}, label {label + self.first_label}, is missing from the lists of "
+                       f"domain {missing!r} ({len(found[missing])} classes there, {len(found[most])} in {most!r})",
                        "complete the lists or take the class out of the other domains")
     if not common:
       raise UserError(f"no class is in the lists of every domain in {self.folder}: check the lists")

@@ -149,6 +149,20 @@ def test_what_is_not_looked_at_is_counted_and_said(copy, layout, caplog, name):
   assert len(said) == 1 and f"{root} for {name}/" in said[0] and ": 5 (" in said[0] and ".xml: 1" in said[0]
 
 
+@pytest.mark.parametrize("name", ["handwriting", "speech_commands"])
+def test_what_may_have_been_a_group_is_named(copy, layout, caplog, name):
+  root = copy(name)
+  wanted = examples(layout(name, root))
+  (root / "gone").symlink_to("/nowhere")
+  (root / f"beside{PLACES[name][1]}").write_bytes(b"")
+  with pytest.raises(UserError, match=f"{root}/gone is a broken link to /nowhere: mend or remove it, or set"):
+    layout(name, root)
+  skipping = layout(name, root, on_error="skip")
+  assert examples(skipping) == wanted and [[one] for one, in skipping.left_out.values()] == [
+      [("gone", f"{root}/gone is a broken link to /nowhere")]]
+  assert f": 1 ({PLACES[name][1]}: 1), the first: beside" in caplog.text
+
+
 def test_images_beside_the_folders_are_counted_and_said(copy, layout, caplog):
   root = copy("folder")
   for place in ("a.png", "ink/b.png", "ink/c.png"):

@@ -84,7 +84,7 @@ def test_repeated_line(config, root, tmp_path):
 def test_class_missing_from_lists(config, root, tmp_path):
   for path in (root / "splits").glob("wool_*"):
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "cat" not in line))
-  with pytest.raises(UserError, match=r"class 'cat' is missing from the lists of domain 'wool' \(1 classes there, 2"):
+  with pytest.raises(UserError, match=r"class 'cat', label 1, is missing from the lists of domain 'wool' \(1 class"):
     load(config, root, tmp_path / "cache")
   dataset = load(config, root, tmp_path / "cache", on_error="skip")
   assert dataset.classes == ("dog",)

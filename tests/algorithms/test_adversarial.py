@@ -33,7 +33,7 @@ def test_the_trunk_ascends_what_the_discriminator_descends():
     return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(16), b["domain"]])
 
   def grads(loss):
-    return jax.grad(loss)(state.params)
+    return jax.jit(jax.grad(loss))(state.params)
 
   got = grads(lambda params: algorithm.loss(params, state, b, jax.random.key(0))[0])
   label = grads(lambda params: make("aggregate").loss(params, state, b, jax.random.key(0))[0])
@@ -53,7 +53,7 @@ def close(a, b, **options):
 
 
 def grads_of(algorithm, state, b):
-  return jax.grad(lambda params: algorithm.loss(params, state, b, jax.random.key(0))[0])(state.params)
+  return jax.jit(jax.grad(lambda params: algorithm.loss(params, state, b, jax.random.key(0))[0]))(state.params)
 
 
 @pytest.mark.parametrize("name,weights", [
@@ -67,7 +67,7 @@ def test_without_alignment_it_is_training_on_the_sources_alone(name, weights):
   close(grads.pop("network"), grads_of(plain, expected, b["source"])["network"], atol=1e-6)
   assert not any(leaf.any() for leaf in jax.tree.leaves(grads))
   other = {"source": b["source"], "target": {"image": b["target"]["image"] * 3 + 1}}
-  loss = lambda b: algorithm.loss(state.params, state, b, jax.random.key(0))[0]  # noqa: E731
+  loss = jax.jit(lambda b: algorithm.loss(state.params, state, b, jax.random.key(0))[0])
   assert loss(b) == loss(other)
 
 
@@ -86,7 +86,7 @@ def test_dann_reverses_half_the_gradient_of_both_domains():
     return total
 
   label = grads_of(make("aggregate", plain_network()), state, b["source"])
-  domain, got = jax.grad(domain_loss)(state.params), grads_of(algorithm, state, b)
+  domain, got = jax.jit(jax.grad(domain_loss))(state.params), grads_of(algorithm, state, b)
   close(got["discriminator"], jax.tree.map(lambda x: weight * x, domain["discriminator"]), atol=1e-6)
   close(got["network"], jax.tree.map(lambda x, y: x - weight * coefficient * y, label["network"], domain["network"]),
         atol=1e-6)
@@ -97,7 +97,7 @@ def test_source_and_target_are_one_batch():
   state = start(algorithm)
   after, _ = jax.jit(algorithm.update)(state, b)
   images = np.concatenate([b["source"]["image"], b["target"]["image"]])
-  _, expected = algorithm.forward(state.params, state, images, jax.random.key(0))
+  _, expected = jax.jit(algorithm.forward)(state.params, state, images, jax.random.key(0))
   close(after.batch_stats, expected, rtol=1e-5)
 
 

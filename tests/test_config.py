@@ -1,6 +1,7 @@
 import functools
 import pathlib
 import re
+import runpy
 
 import jax
 import pytest
@@ -551,6 +552,24 @@ def test_own_images_are_sized_to_what_they_are(side, size, network, tmp_path):
   c = config.load("folder", given | {"model.weights": "resnet18.safetensors"})
   assert (c.data.image_size, c.model.name, c.optimizer.learning_rate) == (224, "resnet18", 1e-4)
   assert config.advice(c, c.steps) == []
+
+
+@pytest.mark.parametrize("images, batch, steps", [
+    ((6_000, 4_000, 5_000), 64, 7_031), ((100_000, 100_000, 100_000), 64, 20_000), ((200, 300, 400), 64, 2_000),
+    ((100, 300, 400), 32, 2_000)])
+def test_own_images_are_passed_fifty_times_within_bounds(images, batch, steps):
+  """The largest domain may be the target; a step has at most half of the smallest's images."""
+  names = runpy.run_path(str(ROOT / "configs" / "folder.py"))
+  c, finish = names["get_config"](), names["finish"]
+  finish.__globals__["look"] = lambda root: names["Found"](images, 50)
+  c.data.dir = "anywhere"
+  finish(c, set())
+  assert (c.batch_size, c.steps, c.eval_every, c.optimizer.roles.masks.rate) == (batch, steps, steps // 20, 10.0)
+  assert (c.data.image_size, c.model.name, c.optimizer.weight_decay) == (32, "smallnet", 1e-5)
+  c = names["get_config"]()
+  c.data.dir, c.data.name = "anywhere", "pacs"
+  finish(c, set())
+  assert (c.steps, c.epochs, c.batch_size) == (0, 50, 64)  # nothing was looked at
 
 
 def test_misspelt_keys_of_a_file_are_refused(tmp_path):

@@ -32,7 +32,7 @@ from dgjax.errors import UserError, nearest
 from dgjax.runs import Run
 
 BY = ("domain", "class", "correct")
-HOW = ("tsne", "pca")
+HOW = {"tsne": "t-SNE", "pca": "PCA"}  # by name: as a figure has it
 COMPONENTS = 50  # that PCA leaves to t-SNE, as is usual
 BATCH = 64
 
@@ -211,7 +211,7 @@ def draw(run: Run, images: Sample, parts: Sequence[str] = ("embedding",), by: Se
   for part in parts:
     points = plane(vectors(run, images, part), how)
     for name in [name for name in by if name != "correct"] or by:
-      panels[f"{part} by {name}"] = (points, names[name])
+      panels[f"{HOW[how]} of {part}, by {name}"] = (points, names[name])
   return points_in_plane(panels, marks, (*run.sources, run.target, *run.classes, "right", "wrong"))
 
 

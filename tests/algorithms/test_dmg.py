@@ -14,6 +14,7 @@ from dgjax.algorithms.masks import MaskSettings
 from dgjax.errors import UserError
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def full_pass(algorithm, state, images, row):
   """Logits under one soft mask: the whole network, nothing shared."""
   gates = {stage: jnp.tile(value[None], (images.shape[0], 1)) for stage, value in row.items()}
@@ -72,7 +73,7 @@ def test_the_trunk_runs_once():
 def test_loss_is_cross_entropy_plus_weighted_penalties():
   algorithm = make("dmg", overlap_weight=0.7, sparsity_weight=0.01)
   state, b, key = trained(algorithm), batch(3), jax.random.key(5)
-  loss, (_, metrics) = algorithm.loss(state.params, state, b, key)
+  loss, (_, metrics) = jax.jit(algorithm.loss)(state.params, state, b, key)
   overlap = sparsity = 0.0
   for logits in state.params["masks"].values():
     m = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
@@ -92,8 +93,9 @@ def test_the_penalty_makes_masks_overlap_less():
   def penalty(mask_logits):
     return algorithm.loss({**state.params, "masks": mask_logits}, state, batch(), jax.random.key(0))[1][1]["overlap"]
 
-  before, grads = jax.value_and_grad(penalty)(state.params["masks"])
-  after = penalty(jax.tree.map(lambda p, g: p - 10 * g, state.params["masks"], grads))
+  value_and_grad = jax.jit(jax.value_and_grad(penalty))
+  before, grads = value_and_grad(state.params["masks"])
+  after, _ = value_and_grad(jax.tree.map(lambda p, g: p - 10 * g, state.params["masks"], grads))
   assert after < before
 
 
@@ -101,7 +103,7 @@ def test_masks_of_domains_absent_from_the_batch_get_only_the_penaltys_gradient()
   algorithm = make("dmg", overlap_weight=0.0)
   state, b = start(algorithm), batch()
   b["domain"] = np.zeros_like(b["domain"])
-  grads = jax.grad(lambda p: algorithm.loss(p, state, b, jax.random.key(0))[0])(state.params)["masks"]
+  grads = jax.jit(jax.grad(lambda p: algorithm.loss(p, state, b, jax.random.key(0))[0]))(state.params)["masks"]
   for value in grads.values():
     assert np.abs(value[0]).max() > 0
     np.testing.assert_array_equal(value[1:], 0)

@@ -105,7 +105,7 @@ def test_what_cannot_be_placed_is_said():
 def test_a_panel_for_each_part_and_colour(crossgrad):
   run, images = crossgrad
   figure = embed.draw(run, images, ("g", "embedding"), ("domain", "correct"), "pca")
-  assert [axes.get_title() for axes in figure.axes] == ["g by domain", "embedding by domain"]
+  assert [axes.get_title() for axes in figure.axes] == ["PCA of g, by domain", "PCA of embedding, by domain"]
   figure = embed.draw(run, images, ("g",), ("correct",), "pca")
   assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] in (["right", "wrong"], ["wrong"])
   with pytest.raises(UserError, match="--by: no 'clas'.*did you mean 'class'"):

@@ -124,8 +124,8 @@ def main(argv: Sequence[str]) -> None:
   """Draws the figure of one run; see the top of this file."""
   parser = command.parser("samples", __doc__)
   parser.add_argument("run", type=pathlib.Path, help="folder of one finished run")
-  parser.add_argument("--split", default="train", help="of the sources: train, val or test")
-  parser.add_argument("--changed", action="store_true", help="also as CrossGrad, LabelGrad and Jigsaw change them")
+  parser.add_argument("--split", default="train", help="split of the sources: train, val or test")
+  parser.add_argument("--changed", action="store_true", help="also show them as the run's method changes them")
   parser.add_argument("--out", type=pathlib.Path, help="a .png file; default: in the run's folder figures")
   options = parser.parse_args(argv)
   run = runs.load(options.run)

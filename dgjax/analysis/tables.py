@@ -27,13 +27,13 @@ from dgjax.reference import Table, find_table
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
   """Adds the options that say what of the runs is shown."""
-  parser.add_argument("--selection", default="", help=f"which step counts: {', '.join(OFFLINE)}; default: what runs "
+  parser.add_argument("--selection", default="", help=f"rule to apply: {', '.join(OFFLINE)}; default: what runs "
                                                       "report, or source_val where they differ")
-  parser.add_argument("--paper", default="", help="published numbers beside ours, such as dmg:table2")
+  parser.add_argument("--paper", default="", help="published table to print beside ours, such as dmg:2")
   parser.add_argument("--group-by", default="", metavar="KEY,...",
-                      help="config keys with a row for every value; config: a row for every file and its arguments")
+                      help="config keys with a row for each value; config: a row for each file and its arguments")
   parser.add_argument("--modes", default=None, metavar="MODE,...",
-                      help="ways of predicting that get rows of their own, such as pred_ens,mask_ens; all: every one")
+                      help="ways of predicting with rows of their own, such as pred_ens,mask_ens; all: every way")
   parser.add_argument("--in-domain", action="store_true", help="accuracy on the sources' test splits")
 
 

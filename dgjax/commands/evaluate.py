@@ -10,10 +10,11 @@ from dgjax import commands
 from dgjax.errors import printable
 from dgjax.files import replacing, write_atomically
 
-EPILOG = """--config.data.KEY=VALUE (or --data.KEY=VALUE) says what data, as in training: --config.data.dir=DIR for the
-run's kind of data set in another place, --config.data.name=folder for any folder ROOT/DOMAIN/CLASS/*. A domain that the
-run was trained on is scored on its held-out images, any other on all of its images. The folder --out gets results.json
-(accuracy, accuracy by class, confusion matrix, for each domain) and predictions.csv (one line an image)."""
+EPILOG = """--config.data.KEY=VALUE (or --data.KEY=VALUE) chooses the data, as in training. --config.data.dir=DIR names
+another folder with the run's kind of data set; --config.data.name=folder reads any folder ROOT/DOMAIN/CLASS/*. A domain
+that the run was trained on is scored on its held-out images, any other domain on all of its images. The folder --out
+gets results.json (for each domain accuracy, accuracy by class and confusion matrix) and predictions.csv (one line for
+each image)."""
 
 MOST_SHOWN = 20  # classes of which a confusion matrix is printed
 COLUMNS = ("domain", "split", "image", "class", "predicted", "probability")
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
   """Evaluates, prints a table and writes the files."""
   parser = commands.parser("evaluate", __doc__, EPILOG)
   parser.add_argument("run", help="folder of a finished run")
-  parser.add_argument("--domains", default="", help="comma-separated; default: all there are")
+  parser.add_argument("--domains", default="", help="domains to score, comma-separated; default: all")
   parser.add_argument("--out", type=pathlib.Path, help="folder to write; default: RUN/evaluation")
   parser.add_argument("--rule", default="", help="the selection rule whose state predicts; default: the run's own")
   if {"--help", "-h"} & set(argv):

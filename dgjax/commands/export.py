@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dgjax import commands
 
 EPILOG = """The folder --out gets
-- model.safetensors: the network's parameters and statistics, under torchvision's names where it is torchvision's;
-- method.safetensors: what else the method learned, such as masks, where there is any;
+- model.safetensors: the network's parameters and statistics, under torchvision's names if torchvision has the network;
+- method.safetensors: what else the method learned, such as masks, if anything;
 - predict.stablehlo: for `jax.export.deserialize(...).call(images)`, which returns class probabilities;
-- export.json: the classes, and what images have to be."""
+- export.json: the classes, and the size and range that images must have."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument("run", help="folder of a finished run")
   parser.add_argument("--out", required=True, type=pathlib.Path, help="folder to write")
   parser.add_argument("--rule", default="", help="the selection rule whose state is written; default: the run's own")
-  parser.add_argument("--platforms", default="cpu,cuda,tpu", help="comma-separated; where the prediction will run")
+  parser.add_argument("--platforms", default="cpu,cuda,tpu", help="where the prediction will run, comma-separated")
   options = parser.parse_args(argv)
 
   from dgjax import exporting, runs

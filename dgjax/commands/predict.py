@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
   from dgjax.runs import Run
 
-EPILOG = """The CSV file has a line an image: its path, class and probability and, for methods with a member for every
-source domain (the masks of DMG, the heads of Multi-Headed), vote/DOMAIN, the class that the member alone predicts.
-Folders are searched for images at any depth. An image that cannot be read ends the command with its name; with
---on_error=skip it is left out, named and counted."""
+EPILOG = """The CSV file has a line for each image: its path, class and probability. For methods with a member for each
+source domain (the masks of DMG, the heads of Multi-Headed) it also has vote/DOMAIN, the class that this member alone
+predicts. Folders are searched for images at any depth. An image that cannot be read ends the command with its name.
+With --on_error=skip it is left out, named and counted."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument("--out", required=True, type=pathlib.Path, help="the CSV file to write")
   parser.add_argument("--rule", default="", help="the selection rule whose state predicts; default: the run's own")
   parser.add_argument("--batch_size", type=int, default=256, help="images at a time; default: 256")
-  parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help="of images that cannot be read")
+  parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help="what an unreadable image does")
   options = parser.parse_args(argv)
   if options.batch_size < 1:
     raise UserError(f"--batch_size is {options.batch_size}: it must be at least 1")

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dgjax.memory import use_huge_pages
 from dgjax.preemption import PREEMPTED, Preempted, StopSignal
 
-EPILOG = """DomainBed's protocol: trial 0 has the config's own values, the others draw each hyperparameter from the
-distribution declared for it. What --config.KEY=VALUE sets is not searched. Runs lie in WORKDIR/trial=K/TARGET/seed=S;
-the same command goes on after a stop, trains what more trials or seeds add, or chooses again by another --rule. The
-chosen settings are in WORKDIR/best.py: `python -m dgjax.main --config=WORKDIR/best.py` trains them again."""
+EPILOG = """The search follows DomainBed's protocol. Trial 0 has the config's own values, and the others draw each
+hyperparameter from the distribution that is declared for it. Keys that --config.KEY=VALUE sets are not searched. Runs
+lie in WORKDIR/trial=K/TARGET/seed=S. After a stop the same command goes on; with more trials or seeds it trains the new
+ones; with another --rule it chooses again. The chosen settings are in WORKDIR/best.py:
+`dgjax train --config=WORKDIR/best.py` trains them again."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,13 +37,13 @@ def _search(argv: Sequence[str]) -> int:
   from dgjax.errors import UserError
   words = parser("search", __doc__, EPILOG)
   words.add_argument("config", help="NAME[:ARGUMENTS] or FILE.py[:ARGUMENTS]; --config.KEY=VALUE overrides")
-  words.add_argument("--trials", type=int, default=20, help="draws, the first of the config's own values; default: 20")
-  words.add_argument("--seeds", type=int, default=3, help="runs of each trial and target; default: 3")
-  words.add_argument("--seed", type=int, default=0, help="of the draws; --config.seed is the first of the runs'")
+  words.add_argument("--trials", type=int, default=20, help="number of trials; trial 0 has the config's own values")
+  words.add_argument("--seeds", type=int, default=3, help="number of runs for each trial and target; default: 3")
+  words.add_argument("--seed", type=int, default=0, help="seed of the draws; --config.seed is that of the runs")
   words.add_argument("--workdir", type=pathlib.Path, help="folder of the search; default: runs/NAME-search")
-  words.add_argument("--rule", choices=list(search.RULES), default="source_val", help="which trial and step are best")
+  words.add_argument("--rule", choices=list(search.RULES), default="source_val", help="rule that finds the best trial")
   words.add_argument("--leave_one_out", action="store_true",
-                     help="train without each source domain in turn, too, as --rule=leave_one_out needs")
+                     help="also train without each source domain in turn, as --rule=leave_one_out needs")
   words.add_argument("--dry_run", action="store_true", help="print the draws and what they would cost, and stop")
   overrides, rest = config.split_arguments(argv)
   options = words.parse_args(rest)

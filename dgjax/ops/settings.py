@@ -85,7 +85,7 @@ def threads() -> int | None:
 
 
 def onednn_in_xla() -> bool:
-  """Whether XLA itself gives bfloat16 convolutions to oneDNN: from jax 0.12 on, under a flag that is read once."""
+  """Whether XLA gives bfloat16 convolutions to oneDNN itself (from jax 0.12 on, under a flag that is read once)."""
   return jax.__version_info__ >= (0, 12) and f"{ONEDNN_FLAG}=true" in os.environ.get("XLA_FLAGS", "").split()
 
 

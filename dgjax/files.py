@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dgjax.errors import UserError
@@ -54,16 +54,17 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
       partial.unlink(missing_ok=True)
 
 
-def read_json(path: pathlib.Path, what: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_json(path: pathlib.Path, what: str, shape: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """Reads a JSON object.
 
   Args:
     path: of the file.
     what: it is, for messages: "the settings of the run".
-    keys: those that it must have.
+    shape: what the object must hold: a type, types, or such a mapping for each key, or under "*" for whatever keys
+      there are. What may be None may be absent.
 
   Raises:
-    UserError: it is absent, empty, cut short, no object, or lacks a key.
+    UserError: it is absent, empty, cut short, no object, or of another shape.
   """
   try:
     text = path.read_bytes().decode()
@@ -78,9 +79,22 @@ def read_json(path: pathlib.Path, what: str, keys: tuple[str, ...] = ()) -> dict
     raise UserError(_damaged(path, what, "it is no JSON")) from error
   if not isinstance(value, dict):
     raise UserError(_damaged(path, what, f"it holds no object but {type(value).__name__}"))
-  if missing := [key for key in keys if key not in value]:
-    raise UserError(_damaged(path, what, f"it has no {missing[0]!r}"))
+  if problem := _misfit(value, shape or {}):
+    raise UserError(_damaged(path, what, problem))
   return value
+
+
+def _misfit(value: Mapping[str, Any], shape: Mapping[str, Any], above: str = "") -> str:
+  """What an object lacks of a shape; "" if nothing."""
+  for key, wanted in shape.items():
+    for name in value if key == "*" else (key,):
+      found, types = value.get(name), dict if isinstance(wanted, Mapping) else wanted
+      if not isinstance(found, types):
+        kind = type(found).__name__
+        return f"its {above + name!r} is of the type {kind}" if name in value else f"it has no {above + name!r}"
+      if isinstance(wanted, Mapping) and (problem := _misfit(found, wanted, f"{above}{name}/")):
+        return problem
+  return ""
 
 
 def _damaged(path: pathlib.Path, what: str, problem: str) -> str:

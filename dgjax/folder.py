@@ -17,7 +17,9 @@ from dgjax.lock import FolderLock
 
 log = logging.getLogger("dgjax")
 
-RESULTS = ("config", "selection", "report", "step")  # what `results.json` has at least
+SELECTED = {"step": int, "target_accuracy": (int, float), "source_accuracy": (int, float, type(None))}
+# What `results.json` has at least
+RESULTS = {"config": dict, "selection": {"*": SELECTED}, "report": {"rule": str}, "step": int}
 LENGTH = ("steps", "epochs")  # keys in which a run may go on beyond where it was to end
 
 
@@ -55,7 +57,7 @@ class RunFolder:
     """Why the run failed, as its `failure.json` says; where that cannot be read, that it is to be read."""
     path = self.path / "failure.json"
     try:
-      return str(read_json(path, "why the run failed", ("reason",))["reason"])
+      return read_json(path, "why the run failed", {"reason": str})["reason"]
     except (OSError, UserError):
       return f"see {path.name}"
 
@@ -176,7 +178,7 @@ class RunFolder:
   def changes(self) -> list[dict[str, Any]]:
     """The settings that were changed on the way, and the steps from which they hold."""
     path = self.path / "changes.json"
-    return read_json(path, "what was changed on the way", ("changes",))["changes"] if path.exists() else []
+    return read_json(path, "what was changed on the way", {"changes": list})["changes"] if path.exists() else []
 
   def _settings(self) -> dict[str, Any]:
     return read_json(self.path / "config.json", "the settings of the run")

@@ -220,4 +220,6 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
     line = json.loads(text.decode())
   except (ValueError, RecursionError):
     return None
-  return line if isinstance(line, dict) and type(line.get("step")) is int else None
+  if not isinstance(line, dict) or type(line.get("step")) is not int:
+    return None
+  return line if all(isinstance(value, int | float) for value in line.values()) else None

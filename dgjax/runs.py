@@ -204,13 +204,19 @@ def load(folder: pathlib.Path | str, rule: str = "") -> Run:
   rule = rule or results["report"]["rule"]
   if rule not in RULES:
     raise UserError(f"no selection rule {rule!r}{nearest(rule, RULES)}")
+  if rule not in results["selection"]:
+    raise UserError(f"{path} has nothing that {rule} selected{nearest(rule, results['selection'])}")
   step = results["selection"][rule]["step"]
   names = {results["selection"][other]["step"]: name for other, name in KEPT.items() if other in results["selection"]}
   if step not in names:
     raise UserError(f"{folder} has no checkpoint of step {step}, which {rule} selected: runs keep those of "
                     f"{' and '.join(KEPT)} (steps {', '.join(map(str, sorted(names)))})")
-  experiment = Experiment.from_record(ConfigDict(results["config"]), results)
-  state = experiment.state_shapes()
+  try:
+    experiment = Experiment.from_record(ConfigDict(results["config"]), results)
+    state = experiment.state_shapes()
+  except (AttributeError, KeyError, TypeError, ValueError) as error:  # an UserError is none of these
+    raise UserError(f"{path}, the results of the run, does not describe a run ({type(error).__name__}: {error}): put a "
+                    "copy in its place, or delete it and start the run again") from error
   like = {"state": state, "best": kept(state)}
   trees, _ = checkpoint.read(folder / "checkpoints", results["step"], {names[step]: like[names[step]]})
   return Run(folder, experiment, results, kept(trees[names[step]]), rule, step)

@@ -285,7 +285,8 @@ def _history(run: Planned) -> list[dict[str, Any]] | None:
   """The evaluations of a run; None if it has no results."""
   if not RunFolder(run.folder).finished:
     return None
-  results = read_json(run.folder / "results.json", "the results of the run", (*RESULTS, "sources", "target"))
+  shape = {**RESULTS, "sources": list, "target": str}
+  results = read_json(run.folder / "results.json", "the results of the run", shape)
   return selection.history(read_lines(run.folder / "metrics.jsonl"), results["sources"], results["target"])
 
 

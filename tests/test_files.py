@@ -8,18 +8,21 @@ from dgjax.files import read_json, write_atomically
 
 def test_what_is_written_is_read(tmp_path):
   write_atomically(tmp_path / "a.json", {"x": [1, 2.5, None], "ü": "∑"})
-  assert read_json(tmp_path / "a.json", "a test", ("x",)) == {"x": [1, 2.5, None], "ü": "∑"}
+  assert read_json(tmp_path / "a.json", "a test", {"x": list}) == {"x": [1, 2.5, None], "ü": "∑"}
   assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 @pytest.mark.parametrize("content,told", [
     (b"", "it is empty"), (b" \n", "it is empty"), (b'{"x": 1,\n"y', "line 2 is no JSON"), (b"\xff{", "it is no JSON"),
-    (b"[1]", "it holds no object but list"), (b'{"x": 1}', "it has no 'y'"), (b"[" * 100_000, "it is no JSON")])
+    (b"[1]", "it holds no object but list"), (b'{"x": 1}', "it has no 'y'"),
+    (b'{"x": "1"}', "its 'x' is of the type str"), (b'{"x": 1, "y": {"a": 3}}', "its 'y/a' is of the type int"),
+    (b'{"x": 1, "y": {"a": {}, "b": {"z": []}}}', "its 'y/b/z' is of the type list"),
+    (b"[" * 100_000, "it is no JSON")])
 def test_a_damaged_file_is_named(tmp_path, content, told):
   path = tmp_path / "config.json"
   path.write_bytes(content)
   with pytest.raises(UserError) as error:
-    read_json(path, "the settings of the run", ("x", "y"))
+    read_json(path, "the settings of the run", {"x": int, "y": {"*": {"z": (int, type(None))}}})
   message = str(error.value)
   assert message.startswith(f"{path}, the settings of the run, is damaged ({told})") and "\n" not in message
 

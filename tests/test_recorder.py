@@ -69,7 +69,8 @@ def test_an_evaluation_that_the_checkpoint_does_not_know_of_comes_again(tmp_path
   assert read_lines(path) == (lines if evaluated else lines[:2])
 
 
-@pytest.mark.parametrize("bad", [b'{"step": 2, "tr', b"\xff\xfe\x00", b"[2]", b"{}", b'{"step": "2"}', b"null"])
+@pytest.mark.parametrize("bad", [b'{"step": 2, "tr', b"\xff\xfe\x00", b"[2]", b"{}", b'{"step": "2"}', b"null",
+                                 b'{"step": 2, "x": "y"}', b'{"step": 2, "x": null}'])
 def test_a_damaged_line_costs_that_line_alone(tmp_path, bad, caplog):
   path = tmp_path / "metrics.jsonl"
   path.write_bytes(b'{"step": 1}\n' + bad + b'\n{"step": 3}\n')

@@ -99,6 +99,23 @@ def test_an_unknown_rule_is_an_error_that_names_the_nearest(folder):
     runs.load(folder, "source_vall")
 
 
+@pytest.mark.parametrize("change, told", [
+    (lambda results: results.update(config=3), "is damaged .its 'config' is of the type int"),
+    (lambda results: results.update(selection=[1]), "its 'selection' is of the type list"),
+    (lambda results: results.update(selection={}), "nothing that source_val selected"),
+    (lambda results: results["selection"].update(last=4), "its 'selection/last' is of the type int"),
+    (lambda results: results.update(report="x"), "its 'report' is of the type str"),
+    (lambda results: results.pop("data"), "does not describe a run .KeyError: 'data'"),
+    (lambda results: results.update(data=3), "does not describe a run"),
+    (lambda results: results.update(config={}), "does not describe a run"),
+    (lambda results: results["data"].update(classes=None), "does not describe a run")])
+def test_results_of_another_shape_are_named(copy, change, told):
+  edit(copy, change)
+  with pytest.raises(UserError, match=told) as error:
+    runs.load(copy)
+  assert str(error.value).startswith(f"{copy}/results.json")
+
+
 def test_a_folder_of_several_runs_or_of_an_unfinished_one_is_an_error(copy):
   with pytest.raises(UserError, match="that of one target domain"):
     runs.load(copy.parent)

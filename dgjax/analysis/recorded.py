@@ -17,6 +17,9 @@ from dgjax.recorder import read_lines
 from dgjax.reference import Table
 
 FILE = "config"  # to group by: the file and arguments that a run's command names
+# What tables need of a `results.json`; runs of old versions lack what may be None.
+SHOWN = {"config": dict, "method": str, "dataset": str, "sources": list, "target": str, "seed": int,
+         "selection": {"*": dict}, **dict.fromkeys(("report", "accuracy", "class_accuracy"), (dict, type(None)))}
 # Keys in which the runs of one row may differ: what the table is about, and what does not change a run's numbers.
 APART = ("seed", "target", "sources", "data.dir", *FREE)
 
@@ -169,14 +172,8 @@ def read_runs(directory: pathlib.Path) -> tuple[list[Finished], list[Unfinished]
     raise UserError(f"no folder {directory}")
   runs = []
   for path in sorted(directory.rglob("results.json")):
-    try:
-      results = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-      raise UserError(f"{path} cannot be read ({error}): delete it and run again") from error
-    run = Finished(path.parent, results, flatten(results.get("config", {})) if isinstance(results, dict) else {})
-    for key in ("config", "method", "dataset", "sources", "target", "seed", "selection"):
-      run.get(key)
-    runs.append(run)
+    results = read_json(path, "the results of the run", SHOWN)
+    runs.append(Finished(path.parent, results, flatten(results["config"])))
   finished = {run.folder for run in runs}
   unfinished = [read_unfinished(path.parent) for path in sorted(directory.rglob("config.json"))
                 if path.parent not in finished]

@@ -20,7 +20,8 @@ def main(argv: Sequence[str]) -> int:
   from dgjax.reference import citations
   purposes: dict[str, list[str]] = {}
   for path in configs(options.runs):
-    settings = read_json(path, "the settings of the run", ("algorithm", "data", "model"))
+    named = {section: {"name": str} for section in ("algorithm", "data", "model")}
+    settings = read_json(path, "the settings of the run", named)
     for purpose, keys in citations.cited(settings).items():
       purposes[purpose] = list(dict.fromkeys([*purposes.get(purpose, []), *keys]))
   printed: set[str] = set()

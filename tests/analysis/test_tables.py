@@ -393,8 +393,8 @@ def one(folder):
     (differ, [], "runs of dmg on sketch differ in algorithm.overlap_weight (0.1, 1.0): "
                  "--group-by=algorithm.overlap_weight makes rows of them"),
     (twice, [], "are the same run (seed 0): remove one"),
-    (broken, [], "results.json cannot be read"),
-    (incomplete, [], "a/results.json has no dataset"),
+    (broken, [], "results.json, the results of the run, is damaged"),
+    (incomplete, [], "is damaged (it has no 'dataset')"),
     (unscored, [], "results.json has no target accuracy under source_val"),
     (unfinished, [], "holds no finished run (no results.json), but 1 unfinished"),
     (one, ["--selection=oracle"], "no selection rule 'oracle'"),

@@ -105,7 +105,7 @@ def load(path: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config
   if isinstance(overrides, Mapping):
     overrides = [f"--config.{key}={value}" for key, value in flatten(overrides).items()]
   module = _import(path)
-  config = module.get_config(path.partition(":")[2] or None)
+  config = _made(module, path)
   roles = algorithms.roles(config)
   exchange(config, overrides)
   override(config, overrides)
@@ -312,8 +312,22 @@ def _import(path: str) -> types.ModuleType:
   spec = importlib.util.spec_from_file_location(file.stem, file)
   assert spec and spec.loader
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  with registry.told(file, "cannot import the config"):
+    spec.loader.exec_module(module)
   return module
+
+
+def _made(module: types.ModuleType, path: str) -> ConfigDict:
+  """The config that a config file's `get_config` makes."""
+  file, words = config_files.find(path), path.partition(":")[2]
+  if not callable(getattr(module, "get_config", None)):
+    raise UserError(f"{file} has no function get_config(arg), which makes the config")
+  with registry.told(file, "cannot make the config of"):
+    config = module.get_config(words or None)
+  if not isinstance(config, ConfigDict) or not {*SECTIONS} <= {*config}:
+    raise UserError(f"get_config of {file} returns {type(config).__name__}: it must return what dgjax.config.default "
+                    "does, with other values")
+  return config
 
 
 def parse(text: str | None, known: Mapping[str, Any]) -> Any:

@@ -1,10 +1,11 @@
 """Methods, networks and data sets by name: those that come with the library, and those in a user's own file."""
 
+import contextlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,14 +71,34 @@ def _module(path: Path, key: str) -> Any:
   assert spec and spec.loader
   module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
   try:
-    spec.loader.exec_module(module)
-  except Exception as error:
+    with told(path, f"{key}: cannot import"):
+      spec.loader.exec_module(module)
+  except Exception:
     del sys.modules[name]
+    raise
+  return module
+
+
+@contextlib.contextmanager
+def told(path: Path, what: str) -> Iterator[None]:
+  """Turns an error of a user's file into one line.
+
+  Args:
+    path: of the file.
+    what: begins the line, before the file.
+
+  Raises:
+    UserError: with the file, its line and the error; or as the file raised it.
+  """
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
     where = f"{path} line {line}" if line else str(path)
-    raise UserError(f"{key}: cannot import {where} ({type(error).__name__}: {error}): mend the file") from error
-  return module
+    raise UserError(f"{what} {where} ({type(error).__name__}: {error}): mend the file") from error
 
 
 def subclass(found: Any, base: type, name: str, key: str) -> Any:

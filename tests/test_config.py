@@ -472,6 +472,21 @@ def test_an_absent_file_or_argument_is_named(path, message):
     config.load(path)
 
 
+@pytest.mark.parametrize("text, message", [
+    (b"x = 1\n", "has no function get_config"), (b"", "has no function get_config"),
+    (b"\ndef f(:\n", "cannot import the config .*/own.py line 2 .SyntaxError"),
+    (b"x = '\xe9'\n", "cannot import the config .*/own.py .*utf-8"),
+    (b"import nothing_like_it\n", "line 1 .ModuleNotFoundError: No module named 'nothing_like_it'"),
+    (b"def get_config():\n  pass\n", "cannot make the config of .*/own.py .TypeError"),
+    (b"def get_config(arg):\n\n  return {}['x']\n", "cannot make the config of .*/own.py line 3 .KeyError: 'x'"),
+    (b"def get_config(arg):\n  return 3\n", "get_config of .*/own.py returns int: it must return what")])
+def test_a_config_file_of_ones_own_that_is_wrong_is_named(tmp_path, text, message):
+  (tmp_path / "own.py").write_bytes(text)
+  with pytest.raises(UserError, match=message) as error:
+    config.load(f"{tmp_path}/own.py")
+  assert "\n" not in str(error.value)
+
+
 def test_a_file_and_a_name_are_the_same_config():
   path = str(ROOT / "configs" / "dmg_pacs.py:aggregate,resnet50")
   assert config.load(path) == config.load("dmg_pacs:method=aggregate,resnet50")

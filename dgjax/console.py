@@ -111,7 +111,11 @@ def fail(error: BaseException) -> int:
     line = "the folder that the command was started in is gone: change to another"
   else:
     where = getattr(error, "__notes__", [f"{VERBOSE} shows where"])[-1]
-    line = f"{with_way_out(f'{type(error).__name__}: {error}', getattr(error, 'errno', None))} ({where})"
+    said = f"{type(error).__name__}: {error}"
+    line = with_way_out(said, getattr(error, "errno", None))
+    if line == said and isinstance(error, OSError) and error.filename:
+      line = f"cannot use {error.filename} ({error.strerror}): see that it is there and may be used, or name another"
+    line = f"{line} ({where})"
   line = " ".join(line.split())
   parallel = sys.modules.get("dgjax.parallel")  # without it there are no other processes
   if parallel:

@@ -16,6 +16,8 @@ def write_text_atomically(path: pathlib.Path, text: str) -> None:
   Raises:
     UserError: it cannot be written.
   """
+  if not path.name:
+    raise UserError(f"{path} is no name of a file to write")
   partial = path.with_name(f"{path.name}.partial")
   try:
     with partial.open("w", encoding="utf-8", newline="") as file:

@@ -34,6 +34,8 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
     read_json(tmp_path, "the settings")
   with pytest.raises(UserError, match="cannot write .*absent/a.json .No such file"):
     write_atomically(tmp_path / "absent" / "a.json", {})
+  with pytest.raises(UserError, match="is no name of a file"):
+    write_atomically(pathlib.Path(), {})
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full")

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
     (UserError("mend\nthis"), "mend this"),
     (ValueError("two\nlines"), "ValueError: two lines (--verbosity=1 shows where)"),
     (FileNotFoundError(2, "No such file or directory"), "the folder that the command was started in is gone: change"),
-    (NotADirectoryError(20, "Not a directory", "/a/b"), "cannot use /a/b (Not a directory): see that it is there and may"),
+    (NotADirectoryError(20, "Not a directory", "/a/b"), "cannot use /a/b (Not a directory): see that it is"),
     (MemoryError(), "there is no memory left (MemoryError): lower config.batch_size or config.eval_batch_size, or "),
     (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes."),
      "there is no memory left (RuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes.): lower"),

@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
   from dgjax import plan  # here, as what trains takes time to import, and a wrong argument is told at once
   from dgjax.analysis.summary import summary
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings)).expanduser()
-  failed, finished = None, []
+  failed: plan.RunsFailed | None = None
   try:
     finished = plan.train(settings, workdir, command=plan.command_line(path, overrides), from_step=_FROM_STEP.value)
   except plan.RunsFailed as error:

@@ -37,7 +37,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = pathlib.Path(__file__).parents[1]
 RCL = ("channel_dropout", "jigsaw", "reconstruction", "rsc", "spectral_decoupling")
 # -> the files of tests that they are in
-METHODS = {**dict.fromkeys(RCL, "rcl"), "alternating": "mcd", "m3sda": "mcd", "base": "aggregate dmg"}
+METHODS = {**dict.fromkeys(RCL, "rcl"), "alternating": "mcd", "m3sda": "mcd", "base": "aggregate adda"}
 CONFIGS = " or ".join(("own_images", "settings", "rows", "moves", "masks", "smoothing", "drts", "alike", "weight",
                        "resid", "ramps", "heads"))
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax  # noqa: F401 (and what follows it: once for all forks)
 import grain  # noqa: F401
@@ -37,7 +37,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = pathlib.Path(__file__).parents[1]
 RCL = ("channel_dropout", "jigsaw", "reconstruction", "rsc", "spectral_decoupling")
 # -> the files of tests that they are in
-METHODS = {**dict.fromkeys(RCL, "rcl"), "alternating": "mcd", "m3sda": "mcd", "base": "aggregate dmg"}
+METHODS = {**dict.fromkeys(RCL, "rcl"), "alternating": "mcd", "m3sda": "mcd", "base": "aggregate adda"}
 CONFIGS = " or ".join(("own_images", "settings", "rows", "moves", "masks", "smoothing", "drts", "alike", "weight",
                        "resid", "ramps", "heads"))
 
@@ -154,21 +154,24 @@ def fails(tree: pathlib.Path, tests: list[str], limit: float) -> bool:
   return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
 
 
+def lines(path: pathlib.Path | None) -> list[dict[str, Any]]:
+  """What an `--out` has; nothing where there is none."""
+  return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+
+
 def drawn(options: argparse.Namespace) -> Iterator[Mutant]:
   """The changes that are still to be made."""
-  before = [json.loads(line) for path in (options.out, options.again) if path and path.exists()
-            for line in path.read_text().splitlines()]
+  made = [(line["file"], line["operator"], line["place"]) for line in lines(options.out)]
   for path, tests in files(options.only).items():
     source = (ROOT / path).read_text()
-    here = {(line["operator"], line["place"]): line["killed"] for line in before if line["file"] == str(path)}
     if options.again:
-      todo = [change for change, killed in here.items() if not killed]
+      here = [line for line in lines(options.again) if line["file"] == str(path) and not line["killed"]]
+      todo = [(line["operator"], line["place"]) for line in here]
     else:
       known = changes(source)
       todo = random.Random(f"{options.seed} {path}").sample(known, len(known))[:options.count]
-      todo = [change for change in todo if change not in here]
     for name, place in todo:
-      changed = mutate_code(source, get_operator(name)(), place)
+      changed = None if (str(path), name, place) in made else mutate_code(source, get_operator(name)(), place)
       if changed not in (None, source):
         yield Mutant({"file": str(path), "operator": name, "place": place, "change": difference(source, changed)},
                      path, changed, tests)

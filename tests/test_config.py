@@ -262,11 +262,12 @@ def test_wemnets_settings(name, model, steps):
     assert values(f"{name}:{row}", "optimizer.momentum", "optimizer.nesterov") == (0.9, True)
     assert values(f"{name}:{row}", *(f"optimizer.schedule.{key}" for key in ("name", "clock", "gamma", "power"))) == (
         "inverse", "step", 1e-3, 0.75)
+    assert config.flatten(config.load(f"{name}:{row}")).get("algorithm.norm", True) is True  # of discriminators
     rates = [f"optimizer.roles.{role}.rate" for role in ("trunk", "head", "discriminator")]
     assert values(f"{name}:{row}", *rates) == (0.1, 1, 1)
     assert values(f"{name}:{row}", "model.name", "model.bottleneck", "report", "data.image_size") == (
         model, 256, "last", 224)
-  assert values("wemnet_office31", "algorithm.norm", "data.held_out") == (True, False)
+  assert values("wemnet_office31", "data.held_out") == values("wemnet_visda", "data.held_out") == (False,)
 
 
 def test_mcds_settings():

@@ -46,18 +46,19 @@ class MultiHeaded(Algorithm):
     trunk = {name: value for name, value in params["network"].items() if name != self.head}
     return {"network": trunk, "heads": heads}, batch_stats
 
-  def heads(self, params, features: jax.Array, train: bool) -> jax.Array:
-    """Logits (domains, B, classes) of features under every head."""
+  def heads(self, params, features: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """Logits (domains, B, classes) of features under every head; with a key, of dropout, in training."""
+    how: dict[str, Any] = {} if key is None else {"train": True, "rngs": {"dropout": key}}
     logits: Any = jax.vmap(lambda head: self.network.apply({"params": {self.head: head}}, features, start=self.head,
-                                                      train=train))(params["heads"])
+                                                      **how))(params["heads"])
     return jnp.broadcast_to(logits, (self.domains, *logits.shape[1:]))
 
   def loss(self, params, state, batch, key):
     features, batch_stats = self.forward(params, state, batch["image"], key, stop=self.head)
-    logits = ensemble(self.heads(params, features, train=True), batch["domain"])["known"]
+    logits = ensemble(self.heads(params, features, key), batch["domain"])["known"]
     loss = cross_entropy(logits, batch["label"])
     return loss, ({"batch_stats": batch_stats}, {"loss": loss, "accuracy": accuracy(logits, batch["label"])})
 
   def outputs(self, state, images, domain=None):
     features = self.evaluate(state, images, stop=self.head)
-    return ensemble(self.heads(state.params, features, train=False), domain)
+    return ensemble(self.heads(state.params, features), domain)

@@ -162,7 +162,7 @@ def plane(points: np.ndarray, how: str = "tsne", seed: int = 0, perplexity: floa
     perplexity: t-SNE's effective number of neighbours; lowered to a third of the other points where there are few.
 
   Returns:
-    (n, 2) float32.
+    (n, 2) float32; of points that are all alike, zeros.
 
   Raises:
     UserError: fewer than 2 points, or another way.
@@ -172,6 +172,8 @@ def plane(points: np.ndarray, how: str = "tsne", seed: int = 0, perplexity: floa
   if len(points) < 2:
     raise UserError(f"{len(points)} images: there must be at least 2 to place in the plane")
   points = np.asarray(points, np.float32)
+  if not np.ptp(points, axis=0).any():  # as of a branch that says the same of every image; t-SNE would crash
+    return np.zeros((len(points), 2), np.float32)
   if points.shape[1] < 2:
     points = np.pad(points, ((0, 0), (0, 1)))
   if how == "pca":
@@ -211,7 +213,8 @@ def draw(run: Run, images: Sample, parts: Sequence[str] = ("embedding",), by: Se
   for part in parts:
     points = plane(vectors(run, images, part), how)
     for name in [name for name in by if name != "correct"] or by:
-      panels[f"{HOW[how]} of {part}, by {name}"] = (points, names[name])
+      alike = "" if points.any() else " (all alike)"
+      panels[f"{HOW[how]} of {part}, by {name}{alike}"] = (points, names[name])
   return points_in_plane(panels, marks, (*run.sources, run.target, *run.classes, "right", "wrong"))
 
 

@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import CLASSES, DOMAINS, Flatten, Head, Hidden, batch, make, start, tiny_network, trained
 
 from dgjax.models.network import Network
@@ -19,12 +20,15 @@ def test_aggregate_is_the_mean_cross_entropy():
   np.testing.assert_allclose(metrics["accuracy"], (logits.argmax(1) == b["label"]).mean())
 
 
-def test_dropout_is_drawn_anew_each_step():
-  algorithm = make("aggregate", network=tiny_network(dropout=0.5))
+@pytest.mark.parametrize("name", ["aggregate", "multi_headed"])
+def test_dropout_is_drawn_anew_each_step(name):
+  """That of the heads, too, and in training alone."""
+  algorithm = make(name, network=tiny_network(dropout=0.5))
   state = start(algorithm)
-  losses = [algorithm.loss(state.params, state, batch(), algorithm.step_key(state.replace(step=jnp.int32(s))))[0]
-            for s in (0, 1)]
-  assert losses[0] != losses[1]
+  loss = jax.jit(lambda step: algorithm.loss(state.params, state, batch(),
+                                             algorithm.step_key(state.replace(step=step)))[0])
+  assert loss(jnp.int32(0)) != loss(jnp.int32(1))
+  assert jax.eval_shape(algorithm.predict, state, batch()["image"]).shape == (16, CLASSES)
 
 
 def test_each_example_trains_its_own_head():

@@ -181,7 +181,7 @@ def test_statistics_are_of_the_passes_in_their_order(passes):
   whole = np.concatenate([x, t])
   for loss, seen, weight in ((algorithm.three_step_loss, (x, t) if passes == "separate" else (whole,), (0.0,)),
                              (algorithm.generator_loss, (t,) if passes == "separate" else (whole,), ())):
-    _, (changes, _) = loss(state.params, state, batch, jax.random.key(0), *weight)
+    _, (changes, _) = jax.jit(loss)(state.params, state, batch, jax.random.key(0), *weight)
     got = changes["batch_stats"]["network"]["stage1"]["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(got, running(np.zeros(8), *seen), atol=1e-6)
 

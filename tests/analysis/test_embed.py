@@ -93,6 +93,7 @@ def test_groups_stay_groups_in_the_plane(how):
   a, b = plane[:12], plane[12:]
   assert np.linalg.norm(a.mean(0) - b.mean(0)) > 2 * max(a.std(), b.std())
   assert embed.plane(points[:2], how).shape == (2, 2)
+  assert not embed.plane(np.full((5, 70), 0.3), how).any()  # all at one place
 
 
 def test_what_cannot_be_placed_is_said():

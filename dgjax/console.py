@@ -1,6 +1,6 @@
-"""What all commands do alike: libraries are kept off the terminal, and an error is one line and a status.
+"""What all commands share: libraries are kept off the terminal, and an error becomes one line and an exit status.
 
-Nothing heavy is imported here, so that what goes wrong while JAX is being imported is told in the same way.
+Nothing heavy is imported here, so that an error during the import of JAX is reported in the same way.
 """
 
 import errno
@@ -16,7 +16,7 @@ from dgjax import libraries, peers
 from dgjax.errors import UserError, printable
 
 VERBOSE = "--verbosity=1"
-# What a process can run out of: patterns of errors' texts, numbers of the system's errors, and the way out.
+# Resources that can run out: patterns of error texts, numbers of the system's errors, and the way out.
 _LACKS = (
     (r"start new thread|pthread_create|system_error|Resource temporarily unavailable", (errno.EAGAIN,),
      "no thread or process could be started ({}): allow more of them (ulimit -u) and more memory (ulimit -v), or set "
@@ -39,11 +39,11 @@ class Formatter(logging.Formatter):
 
 
 def run(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-  """Runs a command; what goes wrong becomes one line on stderr, or is raised under --verbosity=1.
+  """Runs a command. An error becomes one line on stderr, or is raised under --verbosity=1.
 
   Args:
-    command: of its arguments; returns the exit status, None for 0.
-    argv: the arguments; None: those of the process, which is the command's own then: it gets `quiet`.
+    command: a function of the arguments that returns the exit status, None for 0.
+    argv: the arguments. None: those of the process. The process is then the command's own, and becomes `quiet`.
 
   Returns:
     The exit status: the command's; 1 after an error; 130 after Ctrl-C.
@@ -60,7 +60,7 @@ def run(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | No
     return status
   except KeyboardInterrupt:
     return 130
-  except BrokenPipeError:  # who reads the output has seen enough: `dgjax list | head`
+  except BrokenPipeError:  # the reader of the output has seen enough, as in `dgjax list | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except Exception as error:
@@ -70,28 +70,28 @@ def run(command: Callable[[Sequence[str]], int | None], argv: Sequence[str] | No
 
 
 def is_verbose() -> bool:
-  """Whether the user asked for what libraries log, and for tracebacks."""
+  """Whether the user asked for tracebacks and for the logs of libraries."""
   from absl import logging as absl_logging
   return absl_logging.get_verbosity() >= absl_logging.DEBUG
 
 
 def quiet() -> None:
-  """Lets dgjax alone speak on the terminal; for a command, whose process is its own.
+  """Lets only dgjax write to the terminal. It is for a command, whose process is its own.
 
-  Warnings and log lines of libraries go nowhere. What compiled ones write, and tracebacks of threads, are kept for the
-  line that says why a library ended the process.
+  Warnings and log lines of libraries are dropped. Output of compiled libraries and tracebacks of threads are kept for
+  the line that says why a library ended the process.
   """
   from absl import logging as absl_logging
-  absl_logging.use_absl_handler()  # now, as absl's `app.run` would add it later
+  absl_logging.use_absl_handler()  # added now, because absl's `app.run` would add it later
   logging.getLogger().handlers = [logging.NullHandler()]
   warnings.simplefilter("ignore")  # such as JAX's of a cache that cannot be written
-  logging.captureWarnings(True)  # those that a library lets through by filters of its own
+  logging.captureWarnings(True)  # warnings that a library lets through by its own filters
   libraries.quiet(lambda text: with_way_out(peers.explain(text)))
   show(logging.WARNING)
 
 
 def show(level: int) -> None:
-  """Shows on stderr what dgjax logs, from a level on."""
+  """Shows dgjax's log on stderr, from a level on."""
   handler = logging.StreamHandler()
   handler.setFormatter(Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
   logger = logging.getLogger("dgjax")
@@ -100,7 +100,7 @@ def show(level: int) -> None:
 
 
 def fail(error: BaseException) -> int:
-  """Says on stderr, in one line, what went wrong; other processes of the run are told, and not waited for.
+  """Reports an error in one line on stderr. Other processes of the run are told, but not waited for.
 
   Returns:
     The exit status, 1.
@@ -117,7 +117,7 @@ def fail(error: BaseException) -> int:
       line = f"cannot use {error.filename} ({error.strerror}): see that it is there and may be used, or name another"
     line = f"{line} ({where})"
   line = " ".join(line.split())
-  parallel = sys.modules.get("dgjax.parallel")  # without it there are no other processes
+  parallel = sys.modules.get("dgjax.parallel")  # otherwise there are no other processes
   if parallel:
     line = parallel.failed(error, line)
   print(f"error: {printable(line)}", file=sys.stderr, flush=True)
@@ -127,11 +127,11 @@ def fail(error: BaseException) -> int:
 
 
 def with_way_out(text: str, number: int | None = None) -> str:
-  """The text of an error that nobody foresaw; where memory, threads or files ran out, with what to do.
+  """The text of an unexpected error. If memory, threads or files ran out, it includes what to do.
 
   Args:
-    text: of the error.
-    number: the system's, of the error, if it has one.
+    text: the error's text.
+    number: the system's number of the error, if it has one.
   """
   for pattern, numbers, line in _LACKS:
     if number in numbers or re.search(pattern, text):
@@ -140,7 +140,7 @@ def with_way_out(text: str, number: int | None = None) -> str:
 
 
 def tell_early() -> None:
-  """From here on an error, even in importing the rest of the program, is one line unless --verbosity=1 is given."""
+  """Makes any error from here on, even in an import, one line unless --verbosity=1 is given."""
   def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     if VERBOSE in sys.argv or not issubclass(kind, Exception):
       sys.__excepthook__(kind, error, trace)

@@ -1,4 +1,4 @@
-"""What compiled libraries write to the terminal: kept from it, and told in one line where it is why a process ended."""
+"""Keeps the output of compiled libraries off the terminal; if it is why a process ended, one line reports it."""
 
 import ctypes
 import faulthandler
@@ -14,9 +14,9 @@ from typing import Any
 
 from dgjax.errors import printable
 
-LAST = 20_000  # bytes of what libraries wrote that are looked at when one ends the process
+LAST = 20_000  # bytes of libraries' output that are examined when one ends the process
 
-_kept: list[Any] = []  # what lives as long as the process
+_kept: list[Any] = []  # objects that live as long as the process
 
 
 class _Printable(io.TextIOWrapper):
@@ -28,20 +28,20 @@ class _Printable(io.TextIOWrapper):
 
 
 def quiet(explain: Callable[[str], str]) -> None:
-  """Lets Python alone write to the terminal; for a command, whose process is its own.
+  """Lets only Python write to the terminal. It is for a command, whose process is its own.
 
-  XLA, Gloo and gRPC write to the descriptors 1 and 2 themselves: these become a temporary file, and Python's `stdout`
-  and `stderr` copies of what they were, which write what has no place on a terminal as escapes. Tracebacks of threads
-  and of finalisers, such as those of orbax and asyncio, go to that file, too: an error in a thread is raised where its
-  result is wanted. Where a library calls abort(), as the client of jax.distributed does when
-  another process is gone, the process ends with status 1 and one line.
+  XLA, Gloo and gRPC write to the descriptors 1 and 2 themselves, so these become a temporary file. Python's `stdout`
+  and `stderr` become copies of the original descriptors, which write unprintable characters as escapes. Tracebacks of
+  threads and finalisers, such as those of orbax and asyncio, go to that file too: an error in a thread is raised where
+  its result is needed. If a library calls abort(), as the client of jax.distributed does when another process is gone,
+  the process ends with status 1 and one line.
 
   Args:
-    explain: returns that line for the last text that libraries wrote.
+    explain: a function from the last text that libraries wrote to that line.
   """
   try:
     hidden = os.memfd_create("libraries") if hasattr(os, "memfd_create") else _temporary()
-  except OSError:  # no room and no memory for it: a library's lines are the least of the troubles
+  except OSError:  # neither disk space nor memory is left for it; the output of libraries matters least then
     return
   for name, number in (("stdout", 1), ("stderr", 2)):
     stream = getattr(sys, name)
@@ -53,7 +53,7 @@ def quiet(explain: Callable[[str], str]) -> None:
     os.dup2(hidden, number)
   threading.excepthook = lambda raised: traceback.print_exception(raised.exc_value, file=sys.__stderr__)
   sys.unraisablehook = lambda raised: traceback.print_exception(raised.exc_value, file=sys.__stderr__)
-  faulthandler.enable(sys.stderr)  # a segmentation fault is told where it was told before
+  faulthandler.enable(sys.stderr)  # a segmentation fault is reported where it was before
 
   def aborted(number: int) -> None:
     """Runs in the thread that called abort()."""

@@ -41,7 +41,7 @@ HELP = ("--help", "-help", "-h")
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Parses the command line for absl; overrides of the config are left for `dgjax.config`.
+  """Parses the command line for absl. Overrides of the config are left for `dgjax.config`.
 
   Returns:
     The program's name, then the overrides.
@@ -75,8 +75,8 @@ def usage(path: str | None, overrides: Sequence[str]) -> str:
   """What `--help` prints: the flags, and the settings there are.
 
   Args:
-    path: of the config whose settings are listed; None: of the quick start's, `dmg_digits`.
-    overrides: `--config.KEY=VALUE` arguments; another method, network or data set has other settings.
+    path: the config whose settings are listed. None: that of the quick start, `dmg_digits`.
+    overrides: `--config.KEY=VALUE` arguments. Another method, network or data set has other settings.
   """
   shown = path or "dmg_digits"
   lines = [f"  --{name:<10} {flags.FLAGS[name].help}" for name in ("config", "workdir", "from_step", "list")]
@@ -91,7 +91,7 @@ def usage(path: str | None, overrides: Sequence[str]) -> str:
 
 
 def set_up(settings: ConfigDict) -> None:
-  """What every command that trains does first: several processes meet, the log is shown, compiled programs are kept."""
+  """Sets up a command that trains: joins its processes, shows the log, and keeps compiled programs."""
   parallel.start_processes()
   console.show(logging.INFO if jax.process_index() == 0 else logging.WARNING)
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> None:
   if not console.is_verbose():
     console.quiet()
   set_up(settings)
-  from dgjax import plan  # here, as what trains takes time to import, and a wrong argument is told at once
+  from dgjax import plan  # imported here, because it takes time and a wrong argument should be reported at once
   from dgjax.analysis.summary import summary
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.run_name(path, settings)).expanduser()
   failed: plan.RunsFailed | None = None
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-  """Entry point: turns what can go wrong into one line and an exit status."""
+  """Entry point. It turns errors into one line and an exit status."""
   try:
     app.run(main, flags_parser=parse)
   except (Preempted, KeyboardInterrupt):

@@ -15,16 +15,17 @@ ACCELERATORS = ("/dev/nvidia*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")  
 COMMANDS = ("dgjax", "dgjax.main")  # names of the script, and of the module under `python -m`
 OPTIONS_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
 LEAST_ADDRESSES = 3_000_000 << 10  # bytes; with 2,500,000 KiB the digits' run was ended by XLA, with 2,000,000 it hung
-_started_anew = False  # this process, as far as it knows: the environment has forgotten it
+_started_anew = False  # set by the new start; the environment no longer has it
 
 
 def use_huge_pages(script: str = "") -> None:
-  """Starts the running command anew with huge pages for what it allocates, where the system leaves that to programs.
+  """Starts the running command anew with huge pages for its memory, if the system leaves that choice to programs.
 
-  XLA's CPU backend allocates a step's temporaries anew each time, hundreds of MB in one piece, which the system clears
-  and maps page by page: 80,000 times in a step of ResNet-18, a tenth and more of its time (docs/performance.md). With
-  pages of 2 MB it is 500 times. glibc asks for them from its version 2.35 on, and reads its setting only when a process
-  starts; hence the new start, in the same process and with the same arguments. Call it before jax is imported.
+  XLA's CPU backend allocates a step's temporaries anew each time, hundreds of MB in one piece. The system clears and
+  maps them page by page: 80,000 times in a step of ResNet-18, which takes at least a tenth of its time
+  (docs/performance.md). With pages of 2 MB it is 500 times. glibc can ask for them from version 2.35 on, but reads its
+  setting only when a process starts. Hence the new start, in the same process and with the same arguments. Call this
+  before jax is imported.
 
   The rule: a new start happens only if all of these hold.
   - Python was started to run nothing but the command: `dgjax ...`, `python -m dgjax.main ...` or `python SCRIPT ...`.
@@ -34,7 +35,7 @@ def use_huge_pages(script: str = "") -> None:
   - The system is Linux and gives huge pages to programs that ask ("madvise"): not to all ("always"), not to none.
   - `GLIBC_TUNABLES` does not name `glibc.malloc.hugetlb`: 0 keeps small pages.
 
-  The new start finds the environment as it was before: nothing is left to the processes that it starts.
+  The new start restores the environment, so that processes which it starts inherit nothing.
 
   Args:
     script: path of the running script, `__file__`, for other programs than the command.
@@ -63,7 +64,7 @@ def use_huge_pages(script: str = "") -> None:
 
 
 def _is_top_program(script: str) -> bool:
-  """Whether Python was started to run the command, or `script`, and nothing else that runs it or looks at it."""
+  """Whether Python was started to run the command, or `script`, and nothing else runs or traces it."""
   monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
   watched = sys.gettrace() or sys.getprofile() or (monitoring and any(map(monitoring.get_tool, range(6))))
   if watched or not sys.executable or sys.flags.interactive or sys.flags.inspect:
@@ -82,13 +83,13 @@ def _is_top_program(script: str) -> bool:
 
 
 def check_addresses() -> None:
-  """Refuses to go on where too few addresses are allowed for the threads of JAX and ArrayRecord.
+  """Refuses to go on if the limit of addresses is too low for the threads of JAX and ArrayRecord.
 
-  Each thread reserves some megabytes of addresses that it never uses. Where these run out, ArrayRecord waits for ever
+  Each thread reserves some megabytes of addresses that it never uses. If addresses run out, ArrayRecord waits forever
   for threads that could not be started.
 
   Raises:
-    UserError: with the limit.
+    UserError: the limit is too low; the message names it.
   """
   allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
   if allowed != resource.RLIM_INFINITY and allowed < LEAST_ADDRESSES:

@@ -1,8 +1,8 @@
-"""The other processes of a run: which of them failed, so that this one can end soon, with one line that names it.
+"""The other processes of a run. If one of them fails, this one ends soon, with a line that names it.
 
-A process that died leaves the others in a collective operation that never ends, or fails in a library that cannot tell
-why. So each process says in the key-value store of jax.distributed, which process 0 serves, that it is alive; one that
-fails leaves its message there; and a thread of each reads what the others left.
+A process that dies leaves the others in a collective operation that never ends, or that fails in a library without a
+reason. So each process regularly writes to the key-value store of jax.distributed, which process 0 serves, that it is
+alive. A process that fails leaves its message there. A thread of each process reads what the others wrote.
 """
 
 import atexit
@@ -20,15 +20,15 @@ from dgjax.preemption import PREEMPTED, processes
 
 BEAT = 1.0  # seconds between two signs of life, with up to `CROWD` processes; with more, longer
 CROWD = 64
-SILENT = 60.0  # seconds without a sign of life after which a process is taken for dead
-_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # key under which jax.distributed tells all processes that one got SIGTERM
+SILENT = 60.0  # seconds without a sign of life after which a process counts as dead
+_NOTICE = "RECEIVED_PREEMPTION_NOTICE"  # key by which jax.distributed tells all processes that one got SIGTERM
 
 
 def explain(text: str) -> str:
-  """What a library ended this process for, in one line.
+  """Why a library ended this process, in one line.
 
   Args:
-    text: the last that libraries wrote before it called abort().
+    text: the last text that libraries wrote before abort() was called.
   """
   if silent := re.search(r"stopped sending heartbeats\):\s*(\d+)", text):
     return f"process {silent[1]} of {processes()} has stopped answering: it hangs, or its host is gone"
@@ -40,13 +40,13 @@ def explain(text: str) -> str:
 
 
 class Peers:
-  """This process among those of its run; its thread runs from `start` until `stop`."""
+  """This process among those of its run. Its thread runs from `start` until `stop`."""
 
   def __init__(self, client: Any, index: int, count: int):
     """
     Args:
-      client: of the store (`jax._src.distributed.global_state.client`).
-      index, count: of this process, and how many there are.
+      client: client of the store (`jax._src.distributed.global_state.client`).
+      index, count: number of this process, and of all processes.
     """
     self._client, self._index, self._count = client, index, count
     self._beat = BEAT * max(1.0, count / CROWD)
@@ -54,12 +54,12 @@ class Peers:
     self._stopped, self._ending = threading.Event(), threading.Lock()
 
   def start(self) -> None:
-    """Begins to show and to watch for life."""
+    """Begins to write and to watch for signs of life."""
     threading.Thread(target=self._watch, daemon=True, name="peers").start()
     atexit.register(self.stop)  # before jax.distributed parts, as that was registered earlier
 
   def stop(self) -> None:
-    """Ends the watch: from here on the others do not miss this process."""
+    """Ends the watch. From here on the others do not miss this process."""
     if not self._stopped.is_set():
       self._stopped.set()
       self._set(f"dgjax/alive/{self._index}", "done")
@@ -69,7 +69,7 @@ class Peers:
 
     Args:
       message: one line.
-      known: whether it is the cause; else another process may be, and is looked for, for a few seconds.
+      known: whether this is the cause. Otherwise the cause may be another process, which is looked for a few seconds.
 
     Returns:
       The line to show.
@@ -84,7 +84,7 @@ class Peers:
     return message
 
   def began(self) -> None:
-    """Says that there are steps to save: from here on a stop waits for that."""
+    """Says that there are steps to save. From here on a stop waits until they are saved."""
     self._set("dgjax/began", "yes")
 
   def _watch(self) -> None:
@@ -118,7 +118,7 @@ class Peers:
           self._end(message)
 
   def _cause(self) -> str:
-    """Which other process failed and how, as far as that shows within three signs of life; "" if none."""
+    """Which other process failed and how, if that shows within three signs of life; "" if none did."""
     try:
       before, deadline = self._alive(), time.monotonic() + 3 * self._beat
       while time.monotonic() < deadline:
@@ -132,7 +132,7 @@ class Peers:
     return f"{silent[0]} is gone" if silent else ""
 
   def _gone(self) -> bool:
-    """Whether process 0 does not serve the store any more."""
+    """Whether process 0 no longer serves the store."""
     try:
       self._client.key_value_dir_get("dgjax/failed/")
     except Exception:

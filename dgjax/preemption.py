@@ -1,4 +1,4 @@
-"""Stopping in good order when the scheduler, or the user, asks for it."""
+"""An orderly stop when the scheduler or the user asks for it."""
 
 import contextlib
 import itertools
@@ -10,26 +10,25 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-PREEMPTED = 75  # exit status after a signal: to be started again (sysexits.h, EX_TEMPFAIL)
+PREEMPTED = 75  # exit status after a signal, which asks for a restart (sysexits.h, EX_TEMPFAIL)
 
-# How often all processes asked together whether to stop; jax.distributed counts over the life of the process.
+# How often all processes have asked together whether to stop; jax.distributed counts over a process's whole life.
 _asked = itertools.count(1)
 
 
 class Preempted(Exception):
-  """The run was asked to stop, and has saved what it had."""
+  """The run was asked to stop, and has saved its state."""
 
 
 class StopSignal:
   """Notes SIGTERM and SIGINT; a second SIGINT interrupts at once.
 
-  With several processes SIGTERM is left to jax.distributed: whichever process gets it, all are told to stop at the same
-  call of `requested`; before the first step of training, `dgjax.peers` ends them at once.
+  With several processes SIGTERM is left to jax.distributed: whichever process gets it, all of them are told to stop at
+  the same call of `requested`. Before the first step of training `dgjax.peers` ends them at once.
 
-  Use it as a context manager. Inside another one it stands for the outer one.
+  Use it as a context manager. Inside another one it acts for the outer one.
 
-  While nothing is `unsaved`, a process that was made with `ends_process` ends as soon as a signal comes, be it in the
-  middle of a compilation.
+  With `ends_process` the process ends as soon as a signal comes while nothing is `unsaved`, even during a compilation.
   """
 
   _active: "StopSignal | None" = None
@@ -37,8 +36,8 @@ class StopSignal:
   def __init__(self, ends_process: bool = False) -> None:
     """
     Args:
-      ends_process: whether a signal ends the process while nothing is `unsaved`, with status 75 and one line; for the
-        command, whose process is its own.
+      ends_process: whether a signal ends the process, with status 75 and one line, while nothing is `unsaved`. It is
+        for a command, whose process is its own.
     """
     self._noted, self._ends_process = False, ends_process
     self._previous: dict[int, Callable[..., object] | int | None] = {}
@@ -80,7 +79,7 @@ class StopSignal:
       os.close(signal.set_wakeup_fd(-1))
 
   def _watch(self) -> None:
-    """Heeds signals in a thread of its own: Python's handlers wait until the main thread is back from compiling."""
+    """Handles signals in a thread of its own, because Python's handlers wait until the main thread has compiled."""
     inlet, outlet = socket.socketpair()
     inlet.setblocking(False)
     signal.set_wakeup_fd(inlet.detach(), warn_on_full_buffer=False)
@@ -103,20 +102,20 @@ class StopSignal:
     self._noted = True
 
   def requested(self) -> bool:
-    """Whether to stop now. Every process must ask at the same points of its work, and gets the same answer."""
+    """Whether to stop now. Every process must ask at the same points of its work. All get the same answer."""
     if processes() > 1:
       from jax.experimental import multihost_utils
       return multihost_utils.reached_preemption_sync_point(next(_asked))
     return self._noted
 
   def check(self) -> None:
-    """Raises `Preempted` where `requested`."""
+    """Raises `Preempted` if a stop is `requested`."""
     if self.requested():
       raise Preempted
 
   @contextlib.contextmanager
   def saves(self) -> Iterator[None]:
-    """Inside it a stop waits for what is `unsaved`; at its end everything is saved."""
+    """A context in which a stop waits for `unsaved` work. At its end everything is saved."""
     try:
       yield
     finally:
@@ -124,8 +123,8 @@ class StopSignal:
 
 
 def processes() -> int:
-  """How many processes this run has, so far: they come together in `parallel.start_processes`.
+  """The number of processes of this run so far. They join in `parallel.start_processes`.
 
-  `jax.process_count` would start JAX's backend, and that must wait until they have.
+  `jax.process_count` would start JAX's backend, which must wait until they have joined.
   """
   return sys.modules["jax._src.distributed"].global_state.num_processes if "jax._src.distributed" in sys.modules else 1

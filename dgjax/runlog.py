@@ -1,4 +1,4 @@
-"""The log file of a run, in its folder: what it said of itself, and the traceback of what ended it unexpectedly."""
+"""The log file of a run, in its folder: its log lines, and the traceback of an unexpected error."""
 
 import contextlib
 import logging
@@ -19,10 +19,10 @@ log = logging.getLogger("dgjax")
 
 
 class _File(logging.FileHandler):
-  """Appends to a file until that fails, and then says so once; a run goes on without."""
+  """Appends to a file until that fails, and then says so once. The run goes on without it."""
 
   def handleError(self, record: logging.LogRecord) -> None:
-    """Ends the log file where it cannot be written; other errors are the caller's."""
+    """Closes the log file if it cannot be written. Other errors are left to the caller."""
     if not isinstance(sys.exc_info()[1], OSError):
       super().handleError(record)
       return
@@ -34,10 +34,10 @@ class _File(logging.FileHandler):
 
 @contextlib.contextmanager
 def attach(folder: pathlib.Path) -> Iterator[None]:
-  """Appends what dgjax logs, from level INFO on, to `folder/log.txt` on process 0.
+  """Appends dgjax's log, from level INFO on, to `folder/log.txt` on process 0.
 
-  Where the program has set no level for the logger "dgjax", it is INFO meanwhile; handlers of the program's own see
-  those records, too. Where the file cannot be written, a warning says so and nothing else happens.
+  If the program has set no level for the logger "dgjax", the level is INFO meanwhile, and handlers of the program see
+  these records, too. If the file cannot be written, a warning says so and nothing else happens.
   """
   if jax.process_index() != 0:
     yield
@@ -63,20 +63,20 @@ def attach(folder: pathlib.Path) -> Iterator[None]:
 
 
 def keep_traceback(folder: pathlib.Path, error: BaseException) -> pathlib.Path | None:
-  """Appends the full traceback of an unexpected error to `folder/log.txt`; any process may.
+  """Appends the full traceback of an unexpected error to `folder/log.txt`. Any process may call this.
 
   Args:
     folder: of the run.
     error: as caught.
 
   Returns:
-    The file, or None where it cannot be written: this raises nothing, for the error itself is to be told.
+    The file, or None if it cannot be written. It raises nothing, because the error itself is to be reported.
   """
   path = folder / NAME
   try:
     lines = "".join(traceback.format_exception(error))
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
       file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {jax.process_index()} ended with\n{printable(lines)}")
-  except Exception:  # a message of an error can fail to be made, too
+  except Exception:  # even making the message of an error can fail
     return None
   return path

@@ -1,26 +1,27 @@
-"""`dgjax table`: a whole table in one command, or the table of runs that are there.
+"""`dgjax table`: trains a whole table in one command, or prints the table of finished runs.
 
   dgjax table digits:aggregate digits:dmg --seeds=3 --workdir=runs/digits [--jobs=2] [--format=markdown ...] \\
     -- [--config.KEY=VALUE ...]
   dgjax table RUNS... [--selection=target_val] [--modes=all] [--paper=dmg:2] ...
 
-With --workdir the arguments are configs, which are trained: every config under every seed. One process trains all seeds
-and targets of a config together. A config may have arguments, as in `configs/rcl_mnist_mp.py:m=inf`; rows come in the
-order given, and configs of one method have a row each. What follows `--` goes to every run; keys of a sweep
-(--config.sweep.KEY=V1,V2) have a row for each value. Runs are in WORKDIR/CONFIG/TARGET/seed=K, without `seed=K` where
-there is one seed. What a process prints goes to WORKDIR/CONFIG/output.txt; the terminal gets a line for each run that
+With --workdir the arguments are configs. Every config is trained under every seed. One process trains all seeds and
+targets of a config together. A config may have arguments, as in `configs/rcl_mnist_mp.py:m=inf`. Rows are in the order
+of the configs, and configs of one method have a row each. Arguments after `--` go to every run; swept keys
+(--config.sweep.KEY=V1,V2) have a row for each value. Runs lie in WORKDIR/CONFIG/TARGET/seed=K, without `seed=K` if
+there is one seed. The output of a process goes to WORKDIR/CONFIG/output.txt; the terminal gets a line for each run that
 ends.
 
 --jobs processes run at once, each on its share of the cores, or on a GPU of its own. On a CPU the number of cores
-decides the last digits of a run, and so its scatter: for the same numbers, give the same --jobs on the same cores, or
-set NPROC to the cores of a run. --print shows a command for each config and seed and stops, for a cluster's queue.
+decides the last digits of a run, and training amplifies them. To get the same numbers again, give the same --jobs on
+the same cores, or set NPROC to the cores of a run. --print prints a command for each config and seed, for a cluster's
+queue, and stops.
 
-The same command goes on where it was stopped: finished runs are not run again, others resume. SIGTERM or Ctrl-C has the
-running ones save and ends with 75; a second Ctrl-C ends them at once. When a process fails, the others go on; it is
-named at the end, and the status is 1.
+After a stop the same command goes on: finished runs are not trained again, and the others resume. On SIGTERM or Ctrl-C
+running processes save, and the status is 75. A second Ctrl-C ends them at once. When a process fails, the others go on;
+it is named at the end, and the status is 1.
 
-Without --workdir the arguments are folders of runs, at any depth, and nothing is trained: rules (--selection) and ways
-of predicting (--modes) other than the runs' own are applied to their records.
+Without --workdir the arguments are folders of runs, at any depth, and nothing is trained. Any rule (--selection) and
+way of predicting (--modes) is applied to the records of the runs.
 """
 
 import argparse
@@ -46,11 +47,11 @@ def plan(configs: Sequence[str], seeds: int, workdir: pathlib.Path, rest: Sequen
 
   Args:
     configs: as `config_files.find` takes them.
-    seeds: how many: 0, 1, ...
+    seeds: number of seeds: 0, 1, ...
     workdir: folder of the table.
     rest: arguments of every command.
-    each: a command for every config and seed, seed by seed, so that a table of few seeds is whole first; default: one
-      for every config.
+    each: whether to make a command for every config and seed, seed by seed, so that a table of few seeds is complete
+      first; default: one command for every config.
 
   Raises:
     UserError: a config is not there, two would have the same folder, or a config's folder holds runs that these
@@ -75,7 +76,7 @@ def plan(configs: Sequence[str], seeds: int, workdir: pathlib.Path, rest: Sequen
 
 
 def check_places(folder: pathlib.Path, seeds: int) -> None:
-  """Refuses to make runs again that are in other places: seed K of several is in TARGET/seed=K, one alone in TARGET.
+  """Refuses to repeat runs that lie in other places: seed K of several lies in TARGET/seed=K, a lone seed in TARGET.
 
   Raises:
     UserError: such a run is there.
@@ -124,7 +125,7 @@ def train(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str], prog: str = "dgjax table") -> int:
-  """Does what the command line says; see the top of this file.
+  """Runs the command; see the top of this file.
 
   Args:
     argv: the arguments.

@@ -106,9 +106,9 @@ def main(argv: list[str]) -> None:
     return
   if not path:
     raise UserError(f"--config=NAME is missing{nearest('', config_files.names())}")
-  settings = config.load(path, overrides)
   if not console.is_verbose():
     console.quiet()
+  settings = config.load(path, overrides)
   set_up(settings)
   from dgjax import plan  # imported here, because it takes time and a wrong argument should be reported at once
   from dgjax.analysis.summary import summary

@@ -61,6 +61,22 @@ def test_the_words_of_one_that_failed_end_the_others(ended):
   assert status == 1 and message.startswith("process 2 of 3 (number ") and message.endswith(" failed: no room")
 
 
+def test_the_words_of_another_are_passed_on_as_they_are():
+  store = Store()
+  assert Peers(store, 2, 3).fail("process 0 of 3 failed: no room", known=True) == "process 0 of 3 failed: no room"
+  assert store.values["dgjax/failed/000002"] == "process 0 of 3 failed: no room"
+
+
+def test_one_that_parts_is_not_missed_and_a_crowd_beats_slowly():
+  store = Store()
+  one = Peers(store, 1, 3)
+  one.stop()
+  assert store.values == {"dgjax/alive/1": "done"}
+  store.values.clear()
+  one.stop()
+  assert not store.values and Peers(store, 0, 4 * peers.CROWD)._beat == 4 * one._beat == 4 * peers.BEAT
+
+
 def test_one_that_is_silent_is_named_to_all(ended):
   store = Store()
   store.values |= {"dgjax/alive/1": "7 process 1 of 3", "dgjax/alive/2": "done"}
@@ -84,6 +100,10 @@ def test_a_stop_before_the_first_step_ends_all_at_once(ended):
   assert status == 75 and "stopped by SIGTERM" in message
   Peers(store, 2, 3).began()  # from here on the loop saves first
   assert store.values["dgjax/began"]
+  ended.clear()
+  store.values["dgjax/failed/000002"] = "process 2 of 3 failed: no room"  # which ends the watch, as the stop does not
+  watch(store, 1)
+  assert ended == [(1, "process 2 of 3 failed: no room")]
 
 
 @pytest.mark.parametrize("others, cause", [

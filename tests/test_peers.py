@@ -109,12 +109,20 @@ def test_a_stop_before_the_first_step_ends_all_at_once(ended):
 @pytest.mark.parametrize("others, cause", [
     ({"dgjax/alive/0": "5 process 0 of 3"}, "process 0 of 3 is gone"),
     ({"dgjax/alive/0": "done"}, "Gloo: connection reset"),
+    ({"dgjax/alive/1": "5 process 1 of 3"}, "Gloo: connection reset"),  # itself, busy with failing
     ({"dgjax/alive/0": "5 process 0 of 3", "dgjax/failed/000000": "process 0 of 3 failed: no room"},
      "process 0 of 3 failed: no room")])
 def test_a_library_s_error_is_traced_to_the_process_that_caused_it(ended, others, cause):
   store = Store()
   store.values |= others
   assert Peers(store, 1, 3).fail("Gloo: connection reset", known=False) == cause
+
+
+@pytest.mark.parametrize("index, cause", [(1, "process 0, which all others need, is gone"), (0, "Gloo: reset")])
+def test_a_store_that_is_gone_is_process_0_s_fault_for_all_others(ended, index, cause):
+  store = Store()
+  store.served = False
+  assert Peers(store, index, 3).fail("Gloo: reset", known=False) == cause
 
 
 @pytest.mark.parametrize("text, line", [

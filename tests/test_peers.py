@@ -125,6 +125,18 @@ def test_a_store_that_is_gone_is_process_0_s_fault_for_all_others(ended, index, 
   assert Peers(store, index, 3).fail("Gloo: reset", known=False) == cause
 
 
+def test_the_end_is_told_once_and_a_stop_is_no_error(monkeypatch, capsys):
+  statuses = []
+  monkeypatch.setattr(peers.os, "_exit", statuses.append)
+  one = Peers(Store(), 1, 3)
+  one._end("no \x1b room")
+  assert not one._stopped.is_set()
+  one._end("again")  # as the main thread, or the first, is about to end the process
+  Peers(Store(), 1, 3)._end("stopped by SIGTERM", 75)
+  assert one._stopped.is_set() and statuses == [1, 75]
+  assert capsys.readouterr().err == "error: no \\x1b room\nstopped by SIGTERM\n"
+
+
 @pytest.mark.parametrize("text, line", [
     ("E1 The following tasks are unhealthy (stopped sending heartbeats):\n3\n", "process 3 of 1 has stopped answering"),
     ("F1126 client.h:80] Terminating process because the JAX distributed service detected fatal errors.", "process 0"),

@@ -53,6 +53,13 @@ def test_an_unexpected_error_is_one_line_too(monkeypatch, capsys):
   assert commands.main(["cache"]) == 1 and capsys.readouterr().err == "error: a \\x1b[31m folder\n"
 
 
+def test_train_gets_all_of_its_arguments(monkeypatch):
+  module, got = importlib.import_module("dgjax.commands.train"), []
+  monkeypatch.setattr(module, "main", lambda arguments: got.extend(arguments) or 75)
+  assert commands.main(["train", commands.console.VERBOSE, "--config=x"]) == 75
+  assert got == [commands.console.VERBOSE, "--config=x"]
+
+
 def _raise(error):
   def main(arguments):
     raise error

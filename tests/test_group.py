@@ -186,7 +186,9 @@ def test_a_run_that_is_good_enough_waits_for_the_others(tmp_path, monkeypatch):
     (tmp_path / "group" / f"seed={run}" / "results.json").unlink()
   monkeypatch.setattr(Group, "advance", None)
   again = plan.train(settings("seeds=2", f"early_stop={max(early)}", "grouping=vmap"), tmp_path / "group")
-  assert [shown(one) for one in again] == [shown(one) for one in results]
+  for one, before in zip(again, results, strict=True):
+    assert (one["step"], one["selection"]) == (before["step"], before["selection"])
+    assert one["accuracy"]["default"] == pytest.approx(before["accuracy"]["default"], abs=0.01)  # under vmap before
 
 
 def test_other_targets_are_trained_after_one_that_failed(tmp_path, monkeypatch):

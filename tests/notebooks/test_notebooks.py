@@ -15,7 +15,7 @@ EXPECTED = {
     "adapting_without_labels": (["A-distance", "source only", "WEMNet", "source_val lacks"], 2),
     "crossgrad_perturbations": (["moved by > 0.1", "along the domain loss", "nearest centre in g", "digit (of 10)"], 5),
     "dynamic_residuals": (["Phi (4, 16, 32)", "within a domain", "a static network", "same prediction"], 2),
-    "learned_masks": (["selected by", "masks/conv3", "IoU in %", "on for it alone", "none off", "member/2",
+    "learned_masks": (["by hand", "selected by", "masks/conv3", "IoU in %", "on for it alone", "none off", "member/2",
                        "combined right"], 8),
     "missing_patterns": (["selected by source_val", "neither", "ERM wrong", "other is nearer"], 6),
     "own_images": (["place left out", "probability 0.", "all models together"], 3),

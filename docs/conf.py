@@ -17,6 +17,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # notebooks are committed with their outputs; a test executes them
 nitpicky = False
+smartquotes = False  # values and flags in tables are to be copied as they are
 suppress_warnings = ["ref.python"]  # words of docstrings that are the name of several things
 
 html_theme = "sphinx_book_theme"

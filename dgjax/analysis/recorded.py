@@ -172,6 +172,8 @@ def read_runs(directory: pathlib.Path) -> tuple[list[Finished], list[Unfinished]
     raise UserError(f"no folder {directory}")
   runs = []
   for path in sorted(directory.rglob("results.json")):
+    if {"run", "domains"} <= read_json(path, "the results of the run").keys():
+      continue  # of `dgjax evaluate`, whose files lie in the run's folder
     results = read_json(path, "the results of the run", SHOWN)
     runs.append(Finished(path.parent, results, flatten(results["config"])))
   finished = {run.folder for run in runs}

@@ -40,6 +40,8 @@ def process(app, what, name, obj, options, lines: list[str]) -> None:
       written.append("")
     item = indent if starts else None if not line.strip() or (item is not None and indent <= item) else item
     written.append(line if example else escape(line))
+  if what in ("attribute", "data", "property"):
+    written[:0] = ["..", ""]  # an empty comment, lest napoleon take the words before a colon for a type
   lines[:] = written
 
 

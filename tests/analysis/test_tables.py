@@ -75,6 +75,14 @@ def test_text_is_aligned_and_says_what_it_is(runs, capsys):
   assert err == f"note: {runs / 'dmg_0' / 'cartoon'} is not finished, before its first step\n"
 
 
+def test_what_evaluate_wrote_into_a_runs_folder_is_no_run(runs):
+  before = len(recorded.read_runs(runs)[0])
+  folder = runs / "aggregate" / "photo" / "evaluation"
+  folder.mkdir()
+  (folder / "results.json").write_text(json.dumps({"run": str(folder.parent), "rule": "last", "domains": {}}))
+  assert len(recorded.read_runs(runs)[0]) == before
+
+
 def test_rules_choose_other_numbers(runs, capsys):
   _, out, _ = printed(capsys, runs, "--selection=target_oracle")
   assert "uses target labels" in out and "70.00" in out.splitlines()[3]

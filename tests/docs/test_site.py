@@ -1,5 +1,6 @@
 """The site's pages against the library: every method has one, and every command, link and example on them works."""
 
+import json
 import pathlib
 import re
 
@@ -75,6 +76,14 @@ def test_links_between_files_hold(page):
     assert target.startswith("https://") or (page.parent / target).exists(), target
   for target in re.findall(r"^```\{literalinclude\} (\S+)", page.read_text(), re.MULTILINE):
     assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_links_of_notebooks_hold_where_they_lie_and_on_the_site(notebook):
+  cells = json.loads(notebook.read_text())["cells"]
+  text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+  for target in re.findall(r"\]\(([^)#\s]+)", text):
+    assert target.startswith("https://") or (notebook.parent / target).exists(), f"{target}: write ../docs/PAGE.md"
 
 
 def test_readme_is_short_and_has_the_two_commands():

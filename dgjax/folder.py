@@ -57,7 +57,7 @@ class RunFolder:
     """Why the run failed, as its `failure.json` says; where that cannot be read, that it is to be read."""
     path = self.path / "failure.json"
     try:
-      return read_json(path, "why the run failed", {"reason": str})["reason"]
+      return str(read_json(path, "why the run failed", {"reason": str})["reason"])
     except (OSError, UserError):
       return f"see {path.name}"
 

@@ -51,8 +51,7 @@ def quiet(explain: Callable[[str], str]) -> None:
                 stream.encoding, "backslashreplace", line_buffering=stream.line_buffering, write_through=number == 2)
     setattr(sys, name, copy)
     os.dup2(hidden, number)
-  threading.excepthook = lambda raised: traceback.print_exception(raised.exc_value, file=sys.__stderr__)
-  sys.unraisablehook = lambda raised: traceback.print_exception(raised.exc_value, file=sys.__stderr__)
+  threading.excepthook = sys.unraisablehook = _keep
   faulthandler.enable(sys.stderr)  # a segmentation fault is reported where it was before
 
   def aborted(number: int) -> None:
@@ -66,6 +65,11 @@ def quiet(explain: Callable[[str], str]) -> None:
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
     _kept.append(handler)
     ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)  # Python's own handlers wait for the main thread
+
+
+def _keep(raised: Any) -> None:
+  """Writes the traceback of a thread or a finaliser to where libraries write."""
+  traceback.print_exception(raised.exc_value, file=sys.__stderr__)
 
 
 def _temporary() -> int:

@@ -16,9 +16,9 @@ from dgjax.errors import UserError
 
 def full_pass(algorithm, state, images, row):
   """Logits under one soft mask: the whole network, nothing shared."""
-  gates = {stage: jnp.tile(value[None], (images.shape[0], 1)) for stage, value in row.items()}
+  gates = {stage: np.tile(value[None], (images.shape[0], 1)) for stage, value in row.items()}
   variables = {"params": state.params["network"], "batch_stats": state.batch_stats["network"]}
-  return algorithm.network.apply(variables, images, gates=gates)
+  return jax.jit(algorithm.network.apply)(variables, images, gates=gates)
 
 
 def under_each(algorithm, state, images, masks):
@@ -56,7 +56,7 @@ def test_predictions_against_one_full_pass_per_mask(placement, first):
   greedy = {s: (v > 0.5).astype(jnp.float32) for s, v in probs.items()}
   each = under_each(algorithm, state, b["image"], greedy)
   near(out["known_greedy"], each[b["domain"], np.arange(16)])
-  near(algorithm.predict(state, b["image"]), out["pred_ens"])
+  near(jax.jit(algorithm.predict)(state, b["image"]), out["pred_ens"])
 
 
 def test_the_trunk_runs_once():
@@ -72,7 +72,7 @@ def test_the_trunk_runs_once():
 def test_loss_is_cross_entropy_plus_weighted_penalties():
   algorithm = make("dmg", overlap_weight=0.7, sparsity_weight=0.01)
   state, b, key = trained(algorithm), batch(3), jax.random.key(5)
-  loss, (_, metrics) = algorithm.loss(state.params, state, b, key)
+  loss, (_, metrics) = jax.jit(algorithm.loss)(state.params, state, b, key)
   overlap = sparsity = 0.0
   for logits in state.params["masks"].values():
     m = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
@@ -89,10 +89,11 @@ def test_the_penalty_makes_masks_overlap_less():
   algorithm = make("dmg", overlap_weight=1.0)
   state = start(algorithm)
 
+  @jax.jit
   def penalty(mask_logits):
     return algorithm.loss({**state.params, "masks": mask_logits}, state, batch(), jax.random.key(0))[1][1]["overlap"]
 
-  before, grads = jax.value_and_grad(penalty)(state.params["masks"])
+  before, grads = jax.jit(jax.value_and_grad(penalty))(state.params["masks"])
   after = penalty(jax.tree.map(lambda p, g: p - 10 * g, state.params["masks"], grads))
   assert after < before
 
@@ -101,7 +102,7 @@ def test_masks_of_domains_absent_from_the_batch_get_only_the_penaltys_gradient()
   algorithm = make("dmg", overlap_weight=0.0)
   state, b = start(algorithm), batch()
   b["domain"] = np.zeros_like(b["domain"])
-  grads = jax.grad(lambda p: algorithm.loss(p, state, b, jax.random.key(0))[0])(state.params)["masks"]
+  grads = jax.jit(jax.grad(lambda p: algorithm.loss(p, state, b, jax.random.key(0))[0]))(state.params)["masks"]
   for value in grads.values():
     assert np.abs(value[0]).max() > 0
     np.testing.assert_array_equal(value[1:], 0)
@@ -139,7 +140,7 @@ def test_predictions_weighted_by_a_domain_classifier():
   p = softmax(features @ np.asarray(learned["kernel"]) + np.asarray(learned["bias"]))
   each = under_each(algorithm, state, images, masks.probabilities(state.params["masks"]))
   weighted = sum(p[:, [d]] * each[d] for d in range(DOMAINS))
-  np.testing.assert_allclose(algorithm.predict(state, images), weighted, atol=1e-5)
+  np.testing.assert_allclose(jax.jit(algorithm.predict)(state, images), weighted, atol=1e-5)
   assert np.abs(p - 1 / DOMAINS).max() > 0.01
 
 
@@ -156,7 +157,9 @@ def test_unknown_prediction_is_named():
     with pytest.raises(UserError, match=rf"algorithm\.prediction is '{mode}'"):
       jax.eval_shape(algorithm.init, jax.random.key(0), batch())
   with pytest.raises(UserError, match=r"algorithm\.prediction is 'pred_en' \(did you mean 'pred_ens'"):
-    make("dmg").predict(start(make("dmg")), batch()["image"], mode="pred_en")
+    algorithm, images = make("dmg"), batch()["image"]
+    state = jax.eval_shape(algorithm.init, jax.random.key(0), batch())
+    jax.eval_shape(functools.partial(algorithm.predict, mode="pred_en"), state, images)
 
 
 def test_placement_of_the_network():

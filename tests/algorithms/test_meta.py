@@ -79,10 +79,10 @@ def test_mldg_without_a_test_step_is_the_sum_of_the_other_domains_losses():
   state, b = start(algorithm), batch()
   held_out = drawn(algorithm, state, 1)[0]
   key = jax.random.key(0)
-  logits, _ = algorithm.forward(state.params, state, b["image"], key)
+  logits, _ = jax.jit(algorithm.forward)(state.params, state, b["image"], key)
   each = -np.asarray(jax.nn.log_softmax(logits))[np.arange(16), b["label"]]
   expected = sum(each[rows(b, d)].mean() for d in range(DOMAINS) if d != held_out)
-  np.testing.assert_allclose(algorithm.loss(state.params, state, b, key)[0], expected, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(algorithm.loss)(state.params, state, b, key)[0], expected, rtol=1e-5)
 
 
 def test_a_domain_that_a_batch_lacks_counts_nothing():
@@ -141,7 +141,7 @@ def test_the_trunk_takes_every_domains_step():
       total -= jax.nn.log_softmax(logits)[own, b["label"][own]].mean()
     return total
 
-  value, gradient = jax.value_and_grad(loss)(trunk["kernel"])
+  value, gradient = jax.jit(jax.value_and_grad(loss))(trunk["kernel"])
   after, metrics = stepper(algorithm)(state, b)
   np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
   np.testing.assert_allclose(after.params["network"]["hidden"]["Dense_0"]["kernel"], trunk["kernel"] - 0.1 * gradient,
@@ -152,10 +152,12 @@ def test_episodes_run_on_the_new_trunk_and_leave_its_statistics_alone():
   algorithm = dataclasses.replace(make("metareg", initial=0.01), steps=10)
   state, b = start(algorithm), batch()
   keys = [jax.random.fold_in(algorithm.step_key(state), i) for i in range(3)]
-  trained, _ = algorithm.descend(algorithm.task_losses, ("network", "tasks"), state, b, keys[0])
-  features, _ = algorithm.forward(trained.params, trained, b["image"], keys[1], stop="fc")
-  expected = algorithm.episode(state.extra["regulariser"], trained.params["tasks"], features, b,
-                               algorithm.draw(state, 2), state.hparams["inner_rate"], keys[2])
+  trained, _ = jax.jit(algorithm.descend, static_argnums=(0, 1))(
+      algorithm.task_losses, ("network", "tasks"), state, b, keys[0])
+  features, _ = jax.jit(algorithm.forward, static_argnames="stop")(trained.params, trained, b["image"], keys[1],
+                                                                   stop="fc")
+  expected = jax.jit(algorithm.episode)(state.extra["regulariser"], trained.params["tasks"], features, b,
+                                        algorithm.draw(state, 2), state.hparams["inner_rate"], keys[2])
   after, metrics = stepper(algorithm)(state, b)
   np.testing.assert_allclose(metrics["meta_loss"], expected, rtol=1e-4)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.batch_stats, trained.batch_stats)
@@ -166,12 +168,13 @@ def test_two_inner_steps_against_finite_differences():
   state, b = start(algorithm), batch()
   features, pair = b["image"].reshape(16, -1), jnp.array([2, 0])
 
+  @jax.jit
   def value(phi):
     return algorithm.episode({"fc": {"Dense_0": phi}}, state.params["tasks"], features, b, pair, jnp.float32(0.05),
                              jax.random.key(0))
 
   phi = jax.tree.map(lambda x: jnp.full(x.shape, 0.02), state.extra["regulariser"]["fc"]["Dense_0"])
-  grads = jax.grad(value)(phi)
+  grads = jax.jit(jax.grad(value))(phi)
   direction = jax.tree.map(jnp.sign, grads)
   shifted = [float(value(jax.tree.map(lambda p, d, s=s: p + s * d, phi, direction))) for s in (0.02, -0.02)]
   np.testing.assert_allclose(sum(float(jnp.abs(g).sum()) for g in jax.tree.leaves(grads)),

@@ -29,6 +29,11 @@ def loss_of(algorithm, state, b, key=KEY):
   return loss, changes, metrics
 
 
+def forward(algorithm):
+  """The compiled pass."""
+  return jax.jit(algorithm.forward, static_argnames=("start", "stop"))
+
+
 @pytest.mark.parametrize("name, weight", [
     ("rcl", "contrastive_weight"), ("jigsaw", "jigsaw_weight"), ("reconstruction", "reconstruction_weight"),
     ("spectral_decoupling", "logit_weight")])
@@ -50,8 +55,8 @@ def test_rcl_is_cross_entropy_plus_the_contrastive_loss_of_the_same_pass():
   algorithm = make("rcl", contrastive_weight=0.3, margin=1.1, rescale="channel", reduction="mean")
   state, b = trained(algorithm), batch(3)
   loss, changes, metrics = loss_of(algorithm, state, b)
-  features, _ = algorithm.forward(state.params, state, b["image"], KEY, stop="pool")
-  logits, stats = algorithm.forward(state.params, state, b["image"], KEY)
+  features, _ = forward(algorithm)(state.params, state, b["image"], KEY, stop="pool")
+  logits, stats = forward(algorithm)(state.params, state, b["image"], KEY)
   contrastive = reverse_contrastive(features, b["label"], 1.1, rescale="channel", reduction="mean")
   assert contrastive < 0
   np.testing.assert_allclose(loss, cross_entropy(logits, b["label"]) + 0.3 * contrastive, rtol=1e-5)
@@ -64,7 +69,7 @@ def test_rcls_term_counts_from_an_epoch_on_and_pools_as_it_is_told():
   schedule = Schedule(steps_per_epoch=4.5)
   algorithm = dataclasses.replace(algorithm, optimizer=dataclasses.replace(algorithm.optimizer, schedule=schedule))
   state, b = start(algorithm), batch()
-  features, _ = algorithm.forward(state.params, state, b["image"], KEY, stop="pool")
+  features, _ = forward(algorithm)(state.params, state, b["image"], KEY, stop="pool")
   expected = reverse_contrastive(features, b["label"], jnp.inf, pooling="max")
   loss = jax.jit(algorithm.loss)
   for step, counts in ((0, False), (8, False), (9, True), (20, True)):
@@ -121,7 +126,7 @@ def test_spectral_decoupling_adds_the_squared_logits(form, factor):
   algorithm = make("spectral_decoupling", form=form)
   state, b = trained(algorithm), batch(3)
   loss, _, metrics = loss_of(algorithm, state, b)
-  logits, _ = algorithm.forward(state.params, state, b["image"], KEY)
+  logits, _ = forward(algorithm)(state.params, state, b["image"], KEY)
   np.testing.assert_allclose(metrics["logits"], factor * np.square(logits).mean(), rtol=1e-5)  # four classes
   np.testing.assert_allclose(loss, metrics["cross_entropy"] + 5 * metrics["logits"], rtol=1e-6)
 
@@ -150,9 +155,9 @@ def test_channel_dropout_penalises_kernel_and_channels_before_dropout():
   orthogonality = double_soft_orthogonality(state.params["network"]["stage2"]["Conv_0"]["kernel"])
   np.testing.assert_allclose(loss, cross_entropy(logits, b["label"]) + orthogonality
                              + 0.01 * covariance(features, "means"), rtol=1e-5)
-  plain, _ = algorithm.forward(state.params, state, b["image"], KEY, stop="pool")
+  plain, _ = forward(algorithm)(state.params, state, b["image"], KEY, stop="pool")
   np.testing.assert_allclose(features, plain, rtol=1e-6)
-  assert not np.allclose(logits, algorithm.forward(state.params, state, b["image"], KEY)[0])
+  assert not np.allclose(logits, forward(algorithm)(state.params, state, b["image"], KEY)[0])
   assert metrics["covariance"] > 0 and changes["batch_stats"].keys() == stats.keys()
   np.testing.assert_allclose(algorithm.predict(state, b["image"]), algorithm.evaluate(state, b["image"]))
 
@@ -180,9 +185,9 @@ def test_jigsaw_classifies_images_and_tells_the_order_of_shuffled_ones():
   order = np.asarray(jax.random.randint(order_key, (16,), 0, 24))
   assert len(set(order)) > 6  # one draw for each image
   shuffled = shuffle_tiles(b["image"], ORDERS[order])
-  features, _ = algorithm.forward(state.params, state, shuffled, dropout_key, stop="fc")
+  features, _ = forward(algorithm)(state.params, state, shuffled, dropout_key, stop="fc")
   puzzle = cross_entropy(features @ state.params["jigsaw"]["kernel"] + state.params["jigsaw"]["bias"][None], order)
-  logits, stats = algorithm.forward(state.params, state, b["image"], KEY)
+  logits, stats = forward(algorithm)(state.params, state, b["image"], KEY)
   np.testing.assert_allclose(loss, cross_entropy(logits, b["label"]) + 10 * puzzle, rtol=1e-5)
   np.testing.assert_allclose(metrics["jigsaw"], puzzle, rtol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), changes["batch_stats"], stats)
@@ -284,7 +289,7 @@ def test_rsc_trains_on_masked_features_with_the_mask_constant(form):
   algorithm = make("rsc", form=form)
   state, b = trained(algorithm), batch(3)
   mute = algorithm.mute_channels if form == "channel" else algorithm.mute_original
-  features, stats = algorithm.forward(state.params, state, b["image"], KEY, stop="pool")
+  features, stats = forward(algorithm)(state.params, state, b["image"], KEY, stop="pool")
   mask = mute(state, features, b["label"], jax.random.fold_in(KEY, 1))
 
   def masked(params):
@@ -292,8 +297,8 @@ def test_rsc_trains_on_masked_features_with_the_mask_constant(form):
     logits, _ = algorithm.forward(params, state.replace(batch_stats=stats), features * mask, KEY, start="pool")
     return cross_entropy(logits, b["label"])
 
-  expected, gradient = jax.value_and_grad(masked)(state.params)
-  (loss, (changes, _)), found = jax.value_and_grad(algorithm.loss, has_aux=True)(state.params, state, b, KEY)
+  expected, gradient = jax.jit(jax.value_and_grad(masked))(state.params)
+  (loss, (changes, _)), found = jax.jit(jax.value_and_grad(algorithm.loss, has_aux=True))(state.params, state, b, KEY)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, gradient)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), changes["batch_stats"], stats)

@@ -97,10 +97,11 @@ def test_running_statistics_see_both_batches():
   algorithm = make("labelgrad")
   state, b = start(algorithm), batch()
   key, moved_key = jax.random.split(algorithm.step_key(state))
-  (_, (once, _)), by_image = jax.value_and_grad(algorithm.classify, 1, has_aux=True)(
+  classify = jax.jit(jax.value_and_grad(algorithm.classify, 1, has_aux=True))
+  (_, (once, _)), by_image = classify(
       state.params, b["image"], state, b["label"], key)
   away = algorithm.move(b["image"], by_image, jnp.float32(10), jnp.float32(0.1))
-  _, (twice, _) = algorithm.classify(state.params, away, state.replace(batch_stats=once), b["label"], moved_key)
+  (_, (twice, _)), _ = classify(state.params, away, state.replace(batch_stats=once), b["label"], moved_key)
   after, _ = jax.jit(algorithm.update)(state, b)
   for got, want in zip(jax.tree.leaves(after.batch_stats), jax.tree.leaves(twice), strict=True):
     np.testing.assert_allclose(got, want, atol=1e-5)
@@ -129,9 +130,9 @@ def test_statistics_of_both_networks_see_the_clean_and_the_moved_images(concaten
     means[name] = 0.9 * means[name] + 0.1 * np.asarray(maps, np.float64).mean((0, 1, 2))
 
   keys = jax.random.split(algorithm.step_key(state), 5)
-  (_, (*_, g)), by_domain = jax.value_and_grad(algorithm.domain_loss, 1, has_aux=True)(
+  (_, (*_, g)), by_domain = jax.jit(jax.value_and_grad(algorithm.domain_loss, 1, has_aux=True))(
       state.params, b["image"], state, b["domain"], keys[0])
-  by_label, _ = jax.grad(algorithm.label_loss, 1, has_aux=True)(
+  by_label, _ = jax.jit(jax.grad(algorithm.label_loss, 1, has_aux=True))(
       state.params, b["image"], state, b["label"], keys[1], g)
   epsilon, clip = state.hparams["epsilon"], state.hparams["clip"]
   seen("network", b["image"])
@@ -168,7 +169,7 @@ def test_in_training_too_the_label_network_sees_the_domain_embedding():
 
 def test_passes_have_dropout_of_their_own(monkeypatch):
   """No key serves two passes; `g` of moved images is a pass of its own."""
-  algorithm = make("crossgrad", concatenate=True)
+  algorithm = make("crossgrad", network=deep(CLASSES), domain_network=deep(DOMAINS), concatenate=True)
   state, keys = start(algorithm), []
   forward = type(algorithm).forward
 

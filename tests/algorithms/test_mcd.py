@@ -214,8 +214,8 @@ def test_heads_have_their_own_draws_and_share_the_trunk():
   assert kernel.shape == (2, 16, 6) and not np.array_equal(kernel[0], kernel[1])
   twin = jax.tree.map(lambda leaf: jnp.stack([leaf[0], leaf[0]]), state.params["heads"])
   params = {**state.params, "heads": twin}
-  logits, statistics = algorithm.heads(params, state, jnp.ones((8, 16)) * jnp.arange(8.0)[:, None].repeat(16, 1),
-                                       jax.random.key(0))
+  features = np.arange(8, dtype=np.float32)[:, None].repeat(16, 1)
+  logits, statistics = jax.jit(algorithm.heads)(params, state, features, jax.random.key(0))
   assert logits.shape == (1, 2, 8, CLASSES) and not np.array_equal(logits[0, 0], logits[0, 1])  # by dropout alone
   mean = statistics["heads"]["hidden1"]["bn"]["mean"]
   assert mean.shape == (2, 6) and np.abs(mean).max() > 0
@@ -236,8 +236,8 @@ def test_ways_to_predict():
   state, images = start(algorithm), both()["target"]["image"]
   loops = Loops(state.params)
   each = [loops.features(images) @ w + b for w, b in loops.heads]
-  out = algorithm.outputs(state, images)
-  np.testing.assert_allclose(algorithm.predict(state, images), (each[0] + each[1]) / 2, atol=1e-4)
+  out = jax.jit(algorithm.outputs)(state, images)
+  np.testing.assert_allclose(jax.jit(algorithm.predict)(state, images), (each[0] + each[1]) / 2, atol=1e-4)
   np.testing.assert_allclose(jnp.exp(out["prob_ens"]), sum(map(softmax, each)) / 2, atol=1e-4)
   for i in range(2):
     np.testing.assert_allclose(out[f"head/{i}"], each[i], atol=1e-4)
@@ -256,11 +256,11 @@ def test_m3sda_against_loops(raw):
 
   def distance(v, c):
     f = [jnp.asarray(images.reshape(len(images), -1)) @ v + c[None] for images in (x, t)]
-    return moment_distance(moments(f[0], np.eye(DOMAINS, dtype=np.float32)[d], 2, central=not raw),
-                           moments(f[1], np.ones((12, 1)), 2, central=not raw))
+    return moment_distance(moments(f[0], jnp.eye(DOMAINS)[d], 2, central=not raw),
+                           moments(f[1], jnp.ones((12, 1)), 2, central=not raw))
 
   trunk = state.params["network"]["hidden"]["Dense_0"]
-  value, by_moments = jax.value_and_grad(distance, (0, 1))(trunk["kernel"], trunk["bias"])
+  value, by_moments = jax.jit(jax.value_and_grad(distance, (0, 1)))(trunk["kernel"], trunk["bias"])
   after, metrics = jax.jit(lambda state: algorithm.descend(
       algorithm.three_step_loss, ("network", "heads"), state, batch, jax.random.key(0), jnp.zeros(())))(state)
   ce = sum(pair.cross_entropy(x[d == i], y[d == i])[0] for i, pair in enumerate(pairs))
@@ -313,8 +313,8 @@ def test_ways_to_predict_of_m3sda():
   state, images = start(algorithm), both()["target"]["image"]
   domain = np.arange(12) % DOMAINS
   each = np.stack([p for i in range(DOMAINS) for p in Loops(state.params, (2 * i, 2 * i + 1)).probabilities(images)])
-  out = algorithm.outputs(state, images, domain)
-  np.testing.assert_allclose(jnp.exp(algorithm.predict(state, images)), each.mean(0), atol=1e-4)
+  out = jax.jit(algorithm.outputs)(state, images, domain)
+  np.testing.assert_allclose(jnp.exp(jax.jit(algorithm.predict)(state, images)), each.mean(0), atol=1e-4)
   np.testing.assert_allclose(jnp.exp(out["first_ens"]), each[[0, 2, 4]].mean(0), atol=1e-4)
   own = [(each[2 * d, i] + each[2 * d + 1, i]) / 2 for i, d in enumerate(domain)]
   np.testing.assert_allclose(jnp.exp(out["known"]), own, atol=1e-4)

@@ -121,7 +121,7 @@ def test_the_whole_loss_against_loops():
   for f in features["target"]:
     z = np.exp(logits(f))
     total_target -= np.log(1 - score(f, z / z.sum() @ classes)) / 12
-  _, (_, metrics) = algorithm.loss(state.params, state, b, jax.random.key(0))
+  _, (_, metrics) = jax.jit(algorithm.loss)(state.params, state, b, jax.random.key(0))
   np.testing.assert_allclose(metrics["cross_entropy"], total_cls, rtol=1e-4)
   np.testing.assert_allclose(metrics["domain_cross_entropy"], (total_source + total_target) / 2, rtol=1e-4)
   np.testing.assert_allclose(metrics["loss"], total_cls + 0.6 * (total_source + total_target) / 2, rtol=1e-4)
@@ -130,7 +130,7 @@ def test_the_whole_loss_against_loops():
 def test_who_learns_from_which_term():
   algorithm, state = ready()
   classify, confuse = parts(algorithm, state, both())
-  by_class, by_domain = jax.grad(classify)(state.params), jax.grad(confuse)(state.params)
+  by_class, by_domain = (jax.jit(jax.grad(term))(state.params) for term in (classify, confuse))
   assert nothing(by_class["discriminator"]) and nothing(by_class["sem"]) and not nothing(by_class["dim"])
   assert nothing(by_domain["network"]["fc"]) and nothing(by_domain["dim"]) and not nothing(by_domain["sem"])
   for grads in (by_class, by_domain):
@@ -146,8 +146,8 @@ def test_modules_that_add_nothing_leave_dann():
   loss, (_, metrics) = algorithm.loss({**params, **zeros}, state, b, key)
   expected, (_, expected_metrics) = dann.loss(params, state.replace(params=params), b, key)
   assert loss == expected and metrics == expected_metrics
-  grads = jax.grad(lambda params: algorithm.loss({**params, **zeros}, state, b, key)[0])(params)
-  expected = jax.grad(lambda params: dann.loss(params, state.replace(params=params), b, key)[0])(params)
+  grads = jax.jit(jax.grad(lambda params: algorithm.loss({**params, **zeros}, state, b, key)[0]))(params)
+  expected = jax.jit(jax.grad(lambda params: dann.loss(params, state.replace(params=params), b, key)[0]))(params)
   for x, y in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(x, y, atol=1e-7)
 
@@ -168,8 +168,8 @@ def test_each_module_alone(dim, sem):
   assert {"dim", "sem"} & state.params.keys() == {name for name, on in (("dim", dim), ("sem", sem)) if on}
   b, params = both(), {name: state.params[name] for name in ("network", "discriminator")}
   dann = make("dann", plain_network(), hidden=())
-  _, (_, metrics) = algorithm.loss(state.params, state, b, jax.random.key(0))
-  _, (_, plain) = dann.loss(params, state.replace(params=params), b, jax.random.key(0))
+  _, (_, metrics) = jax.jit(algorithm.loss)(state.params, state, b, jax.random.key(0))
+  _, (_, plain) = jax.jit(dann.loss)(params, state.replace(params=params), b, jax.random.key(0))
   assert (metrics["cross_entropy"] == plain["cross_entropy"]) == (not dim)
   assert (metrics["domain_cross_entropy"] == plain["domain_cross_entropy"]) == (not sem)
 
@@ -179,7 +179,7 @@ def test_sem_helps_the_discriminator_or_fights_it():
   grads = {}
   for reversal in ("before", "after"):
     algorithm, state = ready(reversal=reversal)
-    grads[reversal] = jax.grad(parts(algorithm, state, both())[1])(state.params)
+    grads[reversal] = jax.jit(jax.grad(parts(algorithm, state, both())[1]))(state.params)
   coefficient = 2 / (1 + np.exp(-STEP / 1000)) - 1
   for name, factor in (("sem", -coefficient), ("discriminator", 1.0), ("network", 1.0)):
     for x, y in zip(jax.tree.leaves(grads["after"][name]), jax.tree.leaves(grads["before"][name]), strict=True):

@@ -8,8 +8,8 @@ import pytest
 @pytest.fixture(scope="session")
 def random_variables():
   """A function that draws every parameter and statistic of a network for images of some side."""
-  def draw(network, side, seed=0):
-    images = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+  def draw(network, side, seed=0, channels=3):
+    images = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
     shapes = jax.eval_shape(lambda x: network.init({"params": jax.random.key(0)}, x), images)
     rng = np.random.default_rng(seed)
 

@@ -61,7 +61,8 @@ def test_every_form_equals_loops(form, variant, gate, strides, side):
   params = random_params(module, h, seen)
   want = loops(params, h, seen, variant, gate, strides)
   assert want.std() > 1 and want.shape == (3, -(-5 // strides), -(-6 // strides), 2)
-  np.testing.assert_allclose(module.apply({"params": params}, h, seen), want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+  got = jax.jit(module.apply)({"params": params}, h, seen)
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("strides", [1, 2])
@@ -144,8 +145,8 @@ def test_an_example_does_not_depend_on_the_others(name):
 def test_both_convolutions_of_a_basic_block_see_its_input():
   block = resnet.BasicBlock(3, 1, layers.Conv, dynamic.constructor("subspace"), layers.BatchNorm)
   x = np.random.default_rng(0).normal(1, 1, size=(2, 6, 6, 3)).astype(np.float32)
-  variables = block.init(jax.random.key(0), x, False)
-  _, seen = block.apply(variables, x, False, mutable=["intermediates"])
+  variables = jax.jit(lambda x: block.init(jax.random.key(0), x, False))(x)
+  _, seen = jax.jit(lambda v, x: block.apply(v, x, False, mutable=["intermediates"]))(variables, x)
   for conv in ("conv1", "conv2"):
     new = variables["params"][conv]["dynamic"]
     logits = np.maximum(x.mean((1, 2)) @ new["squeeze"]["kernel"], 0) @ new["routing"]["kernel"]

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,14 +77,19 @@ def test_initialisation_is_a_cut_normal_with_zero_bias():
     assert 0.08 < stage["kernel"].std() < 0.096  # 0.88 of 0.1, what the cut leaves
 
 
-def test_dropout_is_where_the_papers_have_it():
+def test_dropout_is_where_the_papers_have_it(random_variables):
   x = jnp.ones((2, 16, 16, 1))
   for name in ("lenet3", "convnet2", "kwsnet"):
     on, off = (models.build(models.defaults(name), 10, dropout=dropout) for dropout in (True, False))
-    variables = on.init(jax.random.key(0), x)
-    run = lambda network, v=variables: network.apply(v, x, train=True, rngs={"dropout": jax.random.key(1)})  # noqa: E731
-    assert not np.array_equal(run(on), on.apply(variables, x))
-    np.testing.assert_array_equal(run(off), on.apply(variables, x))
+    variables = random_variables(on, 16, channels=1)
+
+    def run(network, variables, train):
+      return network.apply(variables, x, train=train, rngs={"dropout": jax.random.key(1)})
+
+    got = {(network, train): jax.jit(functools.partial(run, network, train=train))(variables)
+           for network, train in ((on, True), (on, False), (off, True))}
+    assert not np.array_equal(got[on, True], got[on, False])
+    np.testing.assert_array_equal(got[off, True], got[on, False])
 
 
 def test_an_image_too_small_is_named():

@@ -73,6 +73,12 @@ def capacity(experiment: Experiment) -> int:
   return max(int((free_memory(devices) * FREE_SHARE - once) // each), 1)
 
 
+@jax.jit
+def _copy(tree: Any) -> Any:
+  """A copy of each array; in one program, where one for each shape would take as many times as long to compile."""
+  return jax.tree.map(jnp.copy, tree)
+
+
 def _bytes(tree: Any) -> int:
   """Size of a pytree of arrays or shapes."""
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
@@ -219,7 +225,7 @@ class Group:
 
   def copy(self, states: States) -> States:
     """Copies of the states in buffers that the next update does not consume."""
-    return jax.tree.map(lambda x: x.copy(), states)
+    return _copy(states)
 
   def choose(self, improved: np.ndarray, states: States, best: States) -> States:
     """For each run a copy of its state if it improved, else the best state so far.

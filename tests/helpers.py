@@ -1,7 +1,9 @@
 """Small pieces that several tests build on."""
 
 import functools
+import os
 import pathlib
+import re
 
 import flax.linen as nn
 import jax
@@ -154,6 +156,13 @@ def same(a, b) -> bool:
   data = lambda x: np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)  # noqa: E731
   return jax.tree.structure(a) == jax.tree.structure(b) and all(
       np.array_equal(data(x), data(y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def environment(devices: int = 1, **variables: str) -> dict[str, str]:
+  """Of a process of its own that compiles as quickly as the tests do, and keeps even the smallest program."""
+  flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
+  return {**os.environ, "XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+          "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **variables}
 
 
 def settings_of(name: str, *overrides: str) -> dict[str, object]:

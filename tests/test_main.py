@@ -1,11 +1,11 @@
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 import jax
 import pytest
+from helpers import environment
 from run_folders import write
 
 from dgjax import config, main, plan
@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def run(*arguments):
   return subprocess.run([sys.executable, "-m", "dgjax.main", *arguments], cwd=ROOT, text=True, capture_output=True,
-                        check=False, env={**os.environ, "XLA_FLAGS": ""})
+                        check=False, env=environment())
 
 
 def test_leave_one_domain_out(tmp_path):

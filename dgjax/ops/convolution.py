@@ -14,7 +14,7 @@ from dgjax.ops import native, primitives, settings
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
 DEEP = 128  # channels from which bfloat16 products, twice as fast as XLA's convolutions, pay for what they are made of
-WINOGRAD = 64, 128  # channels and filters between which Winograd's transforms cost less than they save in bfloat16
+WINOGRAD = 128, 128  # channels and filters, least and most, for which Winograd's form is the fastest
 FEW_CHANNELS, FEW_FILTERS = 4, 32  # up to so many, XLA's float32 gradient of images takes half to all of oneDNN's time
 
 
@@ -42,8 +42,8 @@ def _filter_gradient(x, dy, *, size, **geometry):
 
 
 # For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 5x5 ones in blocks of images, where it
-# is slow on the whole batch; and bfloat16 ones, which it computes in float32, as products, for which it uses the
-# processor's instructions (docs/performance.md has what was measured).
+# is slow on the whole batch; 3x3 ones of 128 channels in Winograd's form; and bfloat16 ones, which it computes in
+# float32, as products, for which it uses the processor's instructions (docs/performance.md has what was measured).
 
 def _is_product(size, *, padding, groups, **_) -> bool:
   return size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
@@ -84,9 +84,14 @@ def _every(start: int, count: int, stride: int) -> slice:
   return slice(start, start + (count - 1) * stride + 1, stride)
 
 
+def _by_onednn(dtype) -> bool:
+  """Whether XLA itself gives convolutions of a type to oneDNN."""
+  return dtype == jnp.bfloat16 and settings.onednn_in_xla()
+
+
 def _as_products(dtype, groups) -> bool:
   """Whether to write a convolution as products: bfloat16 ones, unless XLA gives them to oneDNN, which is faster yet."""
-  return dtype == jnp.bfloat16 and groups == 1 and not settings.onednn_in_xla()
+  return dtype == jnp.bfloat16 and groups == 1 and not _by_onednn(dtype)
 
 
 def _by_rows(x, w, *, strides, padding, dilation):
@@ -100,10 +105,10 @@ def _by_rows(x, w, *, strides, padding, dilation):
   return y.astype(x.dtype).reshape(-1, height, width, w.shape[3])
 
 
-def _suits_winograd(w, size, *, strides, dilation, **_) -> bool:
+def _suits_winograd(w, size, *, strides, dilation, groups, **_) -> bool:
   low, high = WINOGRAD
-  return (w.shape[:2] == (3, 3) and strides == dilation == (1, 1) and low <= min(w.shape[2:])
-          and max(w.shape[2:]) <= high and min(size) >= 8)
+  return (w.shape[:2] == (3, 3) and strides == dilation == (1, 1) and groups == 1 and low <= min(w.shape[2:])
+          and max(w.shape[2:]) <= high and min(size) >= 8 and not _by_onednn(w.dtype))
 
 
 def _winograd(x, w, padding):
@@ -114,7 +119,7 @@ def _winograd(x, w, padding):
   batch, filters = x.shape[0], w.shape[3]
   size = output_size(x.shape[1:3], (3, 3), (1, 1), padding, (1, 1))
   tiles = [-(-n // 2) for n in size]
-  # The images in float32, from which the transforms' sums are rounded once.
+  # The images in float32, from which bfloat16 rounds the transforms' sums once.
   x = _padded(x, [(low, high + 2 * t - n) for n, t, (low, high) in zip(size, tiles, padding, strict=True)])
   x = x.astype(jnp.float32)
   kernel = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
@@ -139,11 +144,10 @@ def _cpu_forward(x, w, **geometry):
   if _is_product(w.shape[:2], **geometry):
     seen = _strided(x, geometry["strides"])
     return _product(_positions(seen), w[0, 0], 1, 0).astype(x.dtype).reshape(*seen.shape[:3], -1)
-  if _as_products(x.dtype, geometry["groups"]):
-    if _suits_winograd(w, x.shape[1:3], **geometry):
-      return _winograd(x, w, geometry["padding"])
-    if w.shape[2] >= DEEP:
-      return _by_rows(x, w, **{name: value for name, value in geometry.items() if name != "groups"})
+  if _suits_winograd(w, x.shape[1:3], **geometry):
+    return _winograd(x, w, geometry["padding"])
+  if _as_products(x.dtype, geometry["groups"]) and w.shape[2] >= DEEP:
+    return _by_rows(x, w, **{name: value for name, value in geometry.items() if name != "groups"})
   function = functools.partial(_forward, w=w, **geometry)
   if x.shape[0] % BLOCK or not _large(w.shape[:2], w.shape[2]):
     return function(x)
@@ -157,7 +161,8 @@ def _cpu_input_gradient(dy, w, *, size, **geometry):
     zeros = [(0, n - (m - 1) * stride - 1, stride - 1)  # before, after, and between
              for n, m, stride in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
     return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
-  if dy.dtype == jnp.bfloat16 and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
+  own = dy.dtype == jnp.bfloat16 or _suits_winograd(w, dy.shape[1:3], **geometry)
+  if own and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
     # A convolution of its own, which products and oneDNN know, and not of a kernel that XLA is told to reverse.
     reach = [(k - 1) * d for k, d in zip(w.shape[:2], geometry["dilation"], strict=True)]
     geometry["padding"] = tuple((r - low, r - high) for r, (low, high) in zip(reach, geometry["padding"], strict=True))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import environment
 
 ROOT = pathlib.Path(__file__).parents[2]
 FEW, MANY, STEPS, EVERY = 90, 1500, 120, 20
@@ -13,12 +14,11 @@ MARGIN = 2.0  # MB
 @pytest.fixture(scope="module")
 def held():
   """Number of images -> step -> MB that objects and arrays hold."""
-  cache = {"JAX_COMPILATION_CACHE_DIR": os.path.join(os.environ["DGJAX_CACHE"], "xla"),
-           "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+  cache = os.path.join(os.environ["DGJAX_CACHE"], "xla")
   command = [sys.executable, "benchmarks/memory.py", "--images", str(FEW), str(MANY), f"--steps={STEPS}",
              f"--every={EVERY}", f"--eval_every={STEPS}", "--image_size=48", "--algorithm=aggregate", "--held"]
-  done = subprocess.run(command, cwd=ROOT, env=os.environ | cache | {"XLA_FLAGS": ""}, capture_output=True, text=True,
-                        check=False)
+  done = subprocess.run(command, cwd=ROOT, env=environment(JAX_COMPILATION_CACHE_DIR=cache), capture_output=True,
+                        text=True, check=False)
   assert done.returncode == 0, done.stderr
   header, *lines = done.stdout.splitlines()
   assert header.split() == ["step", str(FEW), "images", str(MANY), "images"]

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -10,10 +9,10 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import psutil
 import pytest
+from helpers import environment
 
 from dgjax import config, plan
 from dgjax.experiment import Experiment
@@ -125,13 +124,10 @@ OVERRIDES = ["--config.target=plain", f"--config.steps={STEPS}", "--config.batch
 
 def start(workdir, *overrides):
   """Two processes of one simulated device each."""
-  environment = {
-      **os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
   return subprocess.Popen(
       [sys.executable, LAUNCHER, "--processes=2", "--", "--config=configs/dmg_digits.py", f"--workdir={workdir}",
        *OVERRIDES, *overrides],
-      cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+      cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for(condition, process, seconds=300):
@@ -145,11 +141,7 @@ def wait_for(condition, process, seconds=300):
 def one_process(workdir, *overrides):
   """The same run in this process, on two of its devices."""
   settings = config.load("configs/dmg_digits.py", [*OVERRIDES, "--config.devices=2", *overrides])
-  jax.config.update("jax_disable_most_optimizations", True)  # compiles sooner
-  try:
-    return plan.train(settings, workdir)[0]
-  finally:
-    jax.config.update("jax_disable_most_optimizations", False)
+  return plan.train(settings, workdir)[0]
 
 
 def steps_of(workdir):

@@ -9,6 +9,7 @@ import time
 import types
 
 import pytest
+from helpers import environment
 
 from dgjax import console, jobs
 from dgjax.commands import table
@@ -158,7 +159,7 @@ def test_a_second_interrupt_ends_the_stubborn(tmp_path):
 
 def command(*arguments):
   return subprocess.run([sys.executable, "launch/table.py", *arguments], cwd=ROOT, text=True, capture_output=True,
-                        check=False, env={**os.environ, "XLA_FLAGS": ""})
+                        check=False, env=environment())
 
 
 def test_a_table_of_real_runs_goes_on(tmp_path, capsys):

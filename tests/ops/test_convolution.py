@@ -111,6 +111,24 @@ def test_bfloat16_as_products(monkeypatch, kernel, strides, padding, dilation):
     close(lowered.compile()(*half, dy), exact, 1.2e-2)
 
 
+def test_float32_in_winograds_form(monkeypatch):
+  """Forward and both gradients, of sides that its tiles of two do not divide."""
+  x, w = normal(0, 2, 9, 8, 5), normal(1, 3, 3, 5, 6)
+  geometry = {"padding": ((0, 2), (1, 1))}
+  exact, pull = jax.vjp(convolve(lax.conv_general_dilated, **geometry), x, w)
+  dy = normal(2, *exact.shape)
+  monkeypatch.setattr(convolution, "WINOGRAD", (1, 10))
+
+  def passes(x, w, dy):
+    y, pull = jax.vjp(convolve(ops.conv_general_dilated, **geometry), x, w)
+    return y, *pull(dy)
+
+  with ops.only("xla"):
+    lowered = jax.jit(passes).lower(x, w, dy)
+  assert lowered.as_text().count("stablehlo.convolution") == 1  # the gradient of the kernel
+  close(lowered.compile()(x, w, dy), (exact, *pull(dy)))
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_gradients_of_gradients(backend, groups):
   x, w = normal(0, 3, 7, 6, 4), normal(1, 3, 2, 4 // groups, 6)

@@ -216,7 +216,7 @@ class RootedLayout(Layout):
     """Returns whether a file's name is of an example in a format that is not read here."""
     return name.lower().endswith(decoding.FOREIGN)
 
-  def places(self, store: str, folder: Path) -> list[str]:
+  def subfolders(self, store: str, folder: Path) -> list[str]:
     """Returns the names of the folders directly in a folder, sorted.
 
     Broken links and pipes, which may have been folders, are problems; examples' files beside the folders are noted as

@@ -37,7 +37,7 @@ class Handwriting(Grouped, base.RootedLayout):
     if not self.fits(self.root) and (level := self.level()):
       raise UserError(f"{self.root} has no writers' folders: config.data.dir must be the folder that holds "
                       f"{self.looks_like}{level}")
-    self._found = [found for writer in self.places(self.groups_noun, self.root)
+    self._found = [found for writer in self.subfolders(self.groups_noun, self.root)
                    for found in self._writer(self.root / writer)]
     if not self._found:
       raise UserError(f"no image in {self.root}: config.data.dir must be the folder that holds {self.looks_like}")

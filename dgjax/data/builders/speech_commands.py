@@ -73,7 +73,7 @@ class SpeechCommands(Grouped, base.RootedLayout):
     for key in ("speakers", "silence", "unknown"):
       if config[key] < 0:
         raise UserError(f"config.data.{key} must be at least 0, got {config[key]}")
-    words = [name for name in self.places(self.groups_noun, self.root) if name != NOISE]
+    words = [name for name in self.subfolders(self.groups_noun, self.root) if name != NOISE]
     if absent := [word for word in WORDS if word not in words]:
       raise UserError(f"{files.no_folder(self.root / absent[0])}: config.data.dir must be the folder that holds "
                       f"{self.looks_like} for each of {', '.join(WORDS)}{self.level()}")

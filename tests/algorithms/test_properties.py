@@ -150,10 +150,11 @@ def test_vmapped_over_seeds_and_swept_scalars_equals_each_alone(trial, batches):
     np.testing.assert_allclose(metrics["loss"], expected[step], rtol=0, atol=1e-4)
 
 
-def test_same_on_one_and_on_eight_devices(trial, batches):
+def test_same_on_one_four_and_eight_devices(trial, batches):
   """Eight have one or two examples each, so that what is counted on a device alone would show; in both phases."""
-  losses = [trial.go_on(trial.state(layout), batches[:10], layout)[1] for layout in (("jit", 1), ("jit", 8))]
+  losses = [trial.go_on(trial.state(("jit", devices)), batches[:10], ("jit", devices))[1] for devices in (1, 4, 8)]
   np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-4)
+  np.testing.assert_allclose(losses[2], losses[0], rtol=0, atol=1e-4)
 
 
 def test_runs_under_pmap(name, trial, batches):

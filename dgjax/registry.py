@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -98,7 +99,9 @@ def told(path: Path, what: str) -> Iterator[None]:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
     where = f"{path} line {line}" if line else str(path)
-    raise UserError(f"{what} {where} ({type(error).__name__}: {error}): mend the file") from error
+    # A locked ConfigDict lists all of its fields, on many lines, for a key that it lacks.
+    text = re.sub(r"Other fields present: .*?}\"|\n", " ", str(error), flags=re.DOTALL)
+    raise UserError(f"{what} {where} ({type(error).__name__}: {' '.join(text.split())}): mend the file") from error
 
 
 def subclass(found: Any, base: type, name: str, key: str) -> Any:

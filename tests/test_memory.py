@@ -9,8 +9,7 @@ from dgjax.errors import UserError
 
 PROGRAM = """
 import os, pathlib, subprocess, sys
-from dgjax import config, data, memory
-from dgjax.errors import UserError
+from dgjax import memory
 assert "jax" not in sys.modules
 print("start", os.getpid(), flush=True)
 memory.POLICY, memory.ACCELERATORS = pathlib.Path("enabled"), ()

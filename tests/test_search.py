@@ -72,8 +72,8 @@ def write(folder, target, sources, val, test):
   lines = [{"step": 10 * i + 10, f"test/{target}/accuracy": float(test[i])} |
            {f"val/{name}/accuracy": float(val[i][j]) for j, name in enumerate(sources)} for i in range(len(val))]
   (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-  (folder / "results.json").write_text(json.dumps({"config": {}, "selection": {}, "report": {}, "step": 0,
-                                                   "sources": sources, "target": target}))
+  (folder / "results.json").write_text(json.dumps({"config": {}, "selection": {}, "report": {"rule": "source_val"},
+                                                   "step": 0, "sources": sources, "target": target}))
   return Planned(None, folder, {})
 
 

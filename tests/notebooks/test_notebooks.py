@@ -6,6 +6,7 @@ import re
 
 import nbformat
 import pytest
+from helpers import environment
 from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -61,9 +62,11 @@ def execute(paths, folder):
 @pytest.mark.parametrize("half", [0, 1])
 def test_notebooks_run(half, tmp_path, monkeypatch):
   (tmp_path / "notebooks").mkdir()
-  monkeypatch.setenv("DGJAX_NOTEBOOK_STEPS", "40")
-  monkeypatch.setenv("XLA_FLAGS", "")  # one device, as a reader has it
-  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["DGJAX_CACHE"], "xla"))
+  one_device = environment(  # as a reader has it; optimised, as what runs takes longer here than what compiles
+      DGJAX_NOTEBOOK_STEPS="20", JAX_DISABLE_MOST_OPTIMIZATIONS="0",
+      JAX_COMPILATION_CACHE_DIR=os.path.join(os.environ["DGJAX_CACHE"], "xla"))
+  for name, value in one_device.items():
+    monkeypatch.setenv(name, value)
   paths = NOTEBOOKS[half::2]
   for path, notebook in zip(paths, execute(paths, tmp_path / "notebooks"), strict=True):
     check(notebook, path.stem)

@@ -19,15 +19,7 @@ from ml_collections import ConfigDict
 
 from dgjax import config, shared
 
-METHODS = {
-    "wemnet": {"algorithm.norm": True, "algorithm.base": "dann", "algorithm.dim": True, "algorithm.sem": True},
-    "wemnet_mstn": {"algorithm.name": "wemnet", "algorithm.norm": True, "algorithm.base": "mstn"},
-    "wemnet_dim": {"algorithm.name": "wemnet", "algorithm.norm": True, "algorithm.sem": False},
-    "wemnet_sem": {"algorithm.name": "wemnet", "algorithm.norm": True, "algorithm.dim": False},
-    "source_only": {"algorithm.name": "aggregate"},
-    "dann": {"algorithm.norm": True},
-    "mstn": {"algorithm.norm": True},
-}
+METHODS = shared.WEMNET_METHODS
 ARGUMENTS = {"method": METHODS, "small": False}
 
 

@@ -12,6 +12,18 @@ def ramps_over_the_run(c: ConfigDict) -> None:
       c.algorithm[name].update({"slope": 10.0, "length": 0.0})
 
 
+# What WEMNet's Table 1 and 2 compare -> the keys that a method changes.
+WEMNET_METHODS = {
+    "wemnet": {"algorithm.norm": True, "algorithm.base": "dann", "algorithm.dim": True, "algorithm.sem": True},
+    "wemnet_mstn": {"algorithm.name": "wemnet", "algorithm.norm": True, "algorithm.base": "mstn"},
+    "wemnet_dim": {"algorithm.name": "wemnet", "algorithm.norm": True, "algorithm.sem": False},
+    "wemnet_sem": {"algorithm.name": "wemnet", "algorithm.norm": True, "algorithm.dim": False},
+    "source_only": {"algorithm.name": "aggregate"},
+    "dann": {"algorithm.norm": True},
+    "mstn": {"algorithm.norm": True},
+}
+
+
 def wemnet_training(c: ConfigDict, *, epochs: int, small: bool) -> None:
   """The training of WEMNet, section 3.2, and of TLL's DANN, whose rates these are, where the paper is silent.
 

@@ -29,11 +29,6 @@ def resize(image: Image.Image, size: int) -> Image.Image:
   return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def resize_array(pixels: np.ndarray, size: int) -> np.ndarray:
-  """Resizes pixels (h, w, c) uint8, c being 1 or 3, to (size, size, c), as `resize` does."""
-  return array(resize(picture(pixels), size))
-
-
 def enlarged(size: int) -> int:
   """Returns 256/224 of the size. Images are resized to this before a crop of the size is taken."""
   return round(size * 256 / 224)

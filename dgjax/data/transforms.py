@@ -9,8 +9,6 @@ import math
 import numpy as np
 from PIL import Image
 
-from dgjax.data.dataset import array, picture
-
 TRIES = 10  # to draw a box that fits
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dgjax import config, data, plan, runs
 from dgjax.data import pipeline, transforms
+from dgjax.data.dataset import array, picture
 from dgjax.errors import UserError
 from dgjax.evaluation import selection
 
@@ -75,7 +76,7 @@ def test_a_run_predicts_without_its_data(folder, monkeypatch):
     np.testing.assert_allclose(outputs[mode], jax.nn.softmax(logits[mode]), atol=1e-6)
   np.testing.assert_array_equal(run.predict(pixels), outputs[run.algorithm.prediction])
   larger = np.repeat(np.repeat(pixels, 3, 1), 3, 2)
-  expected = np.stack([transforms.array(transforms.resize(transforms.picture(image), 16)) for image in larger])
+  expected = np.stack([array(transforms.resize(picture(image), 16)) for image in larger])
   np.testing.assert_allclose(run.predict(larger), run.predict(expected), atol=1e-6)
   for wrong in (pixels[..., :1], pixels[0], pixels.astype(np.float32), pixels[:0]):
     with pytest.raises(UserError, match="images must"):

@@ -9,12 +9,11 @@ import numpy as np
 from jax import lax
 from jax.interpreters import ad, batching
 
-from dgjax.ops import native, primitives, settings
+from dgjax.ops import native, primitives, settings, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
-DEEP = 128  # channels from which bfloat16 products, twice as fast as XLA's convolutions, pay for what they are made of
-WINOGRAD = 128, 128  # channels and filters, least and most, for which Winograd's form is the fastest
+DEEP = 128  # channels from which Winograd's form and bfloat16 products pay for what they are made of
 FEW_CHANNELS, FEW_FILTERS = 4, 32  # up to so many, XLA's float32 gradient of images takes half to all of oneDNN's time
 
 
@@ -42,8 +41,8 @@ def _filter_gradient(x, dy, *, size, **geometry):
 
 
 # For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 5x5 ones in blocks of images, where it
-# is slow on the whole batch; 3x3 ones of 128 channels in Winograd's form; and bfloat16 ones, which it computes in
-# float32, as products, for which it uses the processor's instructions (docs/performance.md has what was measured).
+# is slow on the whole batch; 3x3 ones of many channels in Winograd's form; and other bfloat16 ones, which it computes
+# in float32, as products, for which it uses the processor's instructions (docs/performance.md has what was measured).
 
 def _is_product(size, *, padding, groups, **_) -> bool:
   return size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
@@ -105,47 +104,19 @@ def _by_rows(x, w, *, strides, padding, dilation):
   return y.astype(x.dtype).reshape(-1, height, width, w.shape[3])
 
 
-def _suits_winograd(w, size, *, strides, dilation, groups, **_) -> bool:
-  low, high = WINOGRAD
-  return (w.shape[:2] == (3, 3) and strides == dilation == (1, 1) and groups == 1 and low <= min(w.shape[2:])
-          and max(w.shape[2:]) <= high and min(size) >= 8 and not _by_onednn(w.dtype))
-
-
-def _winograd(x, w, padding):
-  """A 3x3 convolution with stride 1, in tiles of 2 by 2: 16 products in the place of 36.
-
-  Source: Lavin and Gray, Fast algorithms for convolutional neural networks, CVPR 2016, section 4.1: F(2x2, 3x3).
-  """
-  batch, filters = x.shape[0], w.shape[3]
-  size = output_size(x.shape[1:3], (3, 3), (1, 1), padding, (1, 1))
-  tiles = [-(-n // 2) for n in size]
-  # The images in float32, from which bfloat16 rounds the transforms' sums once.
-  x = _padded(x, [(low, high + 2 * t - n) for n, t, (low, high) in zip(size, tiles, padding, strict=True)])
-  x = x.astype(jnp.float32)
-  kernel = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-  kernels = jnp.einsum("ai,ijcf,bj->abcf", kernel, w.astype(jnp.float32), kernel).astype(w.dtype)
-
-  def into(d):
-    return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]
-
-  def out_of(m):
-    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
-
-  places = [into([x[:, _every(i, tiles[0], 2), _every(j, tiles[1], 2)] for j in range(4)]) for i in range(4)]
-  places = [into([row[b] for row in places]) for b in range(4)]  # by columns, then rows, of a tile
-  products = [[_product(_positions(places[b][a].astype(w.dtype)), kernels[a, b], 1, 0).reshape(batch, *tiles, filters)
-               for a in range(4)] for b in range(4)]
-  halves = [out_of(column) for column in products]
-  y = jnp.stack([jnp.stack(out_of([half[p] for half in halves]), 3) for p in range(2)], 2)
-  return y.reshape(batch, 2 * tiles[0], 2 * tiles[1], filters)[:, :size[0], :size[1]].astype(w.dtype)
+def _suits_winograd(kernel, channels, filters, size, dtype, *, strides, dilation, groups, **_) -> bool:
+  """Whether a convolution with a result of `size` is among those for which Winograd's form is the fastest."""
+  return (tuple(kernel) == (3, 3) and strides == dilation == (1, 1) and groups == 1 and min(channels, filters) >= DEEP
+          and min(size) > 1 and not _by_onednn(dtype))
 
 
 def _cpu_forward(x, w, **geometry):
   if _is_product(w.shape[:2], **geometry):
     seen = _strided(x, geometry["strides"])
     return _product(_positions(seen), w[0, 0], 1, 0).astype(x.dtype).reshape(*seen.shape[:3], -1)
-  if _suits_winograd(w, x.shape[1:3], **geometry):
-    return _winograd(x, w, geometry["padding"])
+  size = output_size(x.shape[1:3], w.shape[:2], geometry["strides"], geometry["padding"], geometry["dilation"])
+  if _suits_winograd(w.shape[:2], *w.shape[2:], size, x.dtype, **geometry):
+    return winograd.forward(x, w, geometry["padding"])
   if _as_products(x.dtype, geometry["groups"]) and w.shape[2] >= DEEP:
     return _by_rows(x, w, **{name: value for name, value in geometry.items() if name != "groups"})
   function = functools.partial(_forward, w=w, **geometry)
@@ -161,7 +132,7 @@ def _cpu_input_gradient(dy, w, *, size, **geometry):
     zeros = [(0, n - (m - 1) * stride - 1, stride - 1)  # before, after, and between
              for n, m, stride in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
     return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
-  own = dy.dtype == jnp.bfloat16 or _suits_winograd(w, dy.shape[1:3], **geometry)
+  own = dy.dtype == jnp.bfloat16 or _suits_winograd(w.shape[:2], *w.shape[2:], size, dy.dtype, **geometry)
   if own and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
     # A convolution of its own, which products and oneDNN know, and not of a kernel that XLA is told to reverse.
     reach = [(k - 1) * d for k, d in zip(w.shape[:2], geometry["dilation"], strict=True)]
@@ -191,6 +162,8 @@ def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   if _is_product(size, padding=padding, groups=groups):
     return _product(_positions(_strided(x, strides)), _positions(dy), 0, 0).astype(x.dtype)[None, None]
   channels, filters = x.shape[3], dy.shape[3]
+  if _suits_winograd(size, channels, filters, dy.shape[1:3], x.dtype, strides=strides, dilation=dilation, groups=groups):
+    return winograd.filter_gradient(x, dy, padding)
   deep = _as_products(x.dtype, groups) and min(channels, filters) >= DEEP
   strided = groups == 1 and max(strides) > 1 and not (x.dtype == jnp.bfloat16 and settings.onednn_in_xla())
   if size[0] * size[1] <= 9 and (deep or strided):

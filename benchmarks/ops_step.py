@@ -24,7 +24,7 @@ import numpy as np
 import optax
 
 from dgjax import config, models, ops
-from dgjax.memory import use_huge_pages
+from dgjax.memory import keep_freed_memory, use_huge_pages
 from dgjax.ops import native
 
 CLASSES, DOMAINS = 7, 3  # of PACS, one domain being left out
@@ -160,4 +160,5 @@ def main():
 
 if __name__ == "__main__":
   use_huge_pages(__file__)
+  keep_freed_memory()  # PyTorch's, too
   main()

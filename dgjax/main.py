@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dgjax import console
-from dgjax.memory import use_huge_pages
+from dgjax.memory import keep_freed_memory, use_huge_pages
 from dgjax.preemption import PREEMPTED, Preempted, StopSignal
 
 if __name__ == "__main__":
@@ -91,7 +91,8 @@ def usage(path: str | None, overrides: Sequence[str]) -> str:
 
 
 def set_up(settings: ConfigDict) -> None:
-  """Sets up a command that trains: joins its processes, shows the log, and keeps compiled programs."""
+  """Sets up a command that trains: its memory, its processes, the log, and where compiled programs are kept."""
+  keep_freed_memory()
   parallel.start_processes()
   console.show(logging.INFO if jax.process_index() == 0 else logging.WARNING)
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")

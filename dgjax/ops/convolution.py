@@ -13,7 +13,9 @@ from dgjax.ops import native, primitives, settings, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
-DEEP = 128  # channels from which Winograd's form and bfloat16 products pay for what they are made of
+WIDE = 64  # channels from which Winograd's form pays for its transforms
+DEEP = 128  # channels from which bfloat16 products pay for the patches that they are made of
+CACHE = 1 << 22  # bytes of a few images that are read again and again
 FEW_CHANNELS, FEW_FILTERS = 4, 32  # up to so many, XLA's float32 gradient of images takes half to all of oneDNN's time
 
 
@@ -106,7 +108,7 @@ def _by_rows(x, w, *, strides, padding, dilation):
 
 def _suits_winograd(kernel, channels, filters, size, dtype, *, strides, dilation, groups, **_) -> bool:
   """Whether a convolution with a result of `size` is among those for which Winograd's form is the fastest."""
-  return (tuple(kernel) == (3, 3) and strides == dilation == (1, 1) and groups == 1 and min(channels, filters) >= DEEP
+  return (tuple(kernel) == (3, 3) and strides == dilation == (1, 1) and groups == 1 and min(channels, filters) >= WIDE
           and min(size) > 1 and not _by_onednn(dtype))
 
 
@@ -158,6 +160,12 @@ def _by_places(x, dy, *, size, strides, padding, dilation):
   return jnp.stack(places)
 
 
+def _blocks(images) -> int:
+  """Into how many equal parts to cut a batch, up to 16, for parts of at most `CACHE` bytes."""
+  counts = [n for n in range(1, 17) if images.shape[0] % n == 0]
+  return next((n for n in counts if images.size * 4 <= n * CACHE), counts[-1])
+
+
 def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   if _is_product(size, padding=padding, groups=groups):
     return _product(_positions(_strided(x, strides)), _positions(dy), 0, 0).astype(x.dtype)[None, None]
@@ -169,8 +177,15 @@ def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   if size[0] * size[1] <= 9 and (deep or strided):
     dw = _by_places(x, dy, size=size, strides=strides, padding=padding, dilation=dilation)
     return dw.reshape(*size, channels, filters).astype(x.dtype)
+  gradient = functools.partial(_filter_gradient, size=size, strides=strides, padding=padding, dilation=dilation,
+                               groups=groups)
+  if groups == 1 and channels <= FEW_CHANNELS:
+    # XLA reads dy anew for each few values of such a kernel, so as many images at a time as a cache holds.
+    count = _blocks(dy)
+    blocks = zip(*(jnp.split(a, count) for a in (x, dy)), strict=True)
+    return functools.reduce(jnp.add, (gradient(*block).astype(jnp.float32) for block in blocks)).astype(x.dtype)
   if groups > 1 or x.shape[0] % BLOCK or not _large(size, channels):
-    return _filter_gradient(x, dy, size=size, strides=strides, padding=padding, dilation=dilation, groups=groups)
+    return gradient(x, dy)
 
   def add(total, block):
     images, gradients = block

@@ -61,7 +61,8 @@ def _place(dy, index, *, size, window, strides, padding):
   reach = [-(-k // s) for k, s in zip(window, strides, strict=True)]  # windows that can cover a position
   cells = [-(-(n + sum(p)) // s) for n, p, s in zip(size, padding, strides, strict=True)]
   margin = ((0, 0), *((r - 1, max(0, c - n)) for r, c, n in zip(reach, cells, dy.shape[1:3], strict=True)), (0, 0))
-  dy = jnp.pad(dy, margin)
+  dtype = dy.dtype
+  dy = jnp.pad(dy.astype(jnp.promote_types(dtype, jnp.float32)), margin)  # sums are rounded once
   index = jnp.pad(index, margin, constant_values=255)
   rows = []
   for a in range(strides[0]):
@@ -76,7 +77,7 @@ def _place(dy, index, *, size, window, strides, padding):
           total += jnp.where(index[place] == i * window[1] + j, dy[place], 0)
       phases.append(total)
     rows.append(jnp.stack(phases, 3))
-  x = jnp.stack(rows, 2).reshape(batch, cells[0] * strides[0], cells[1] * strides[1], channels)
+  x = jnp.stack(rows, 2).astype(dtype).reshape(batch, cells[0] * strides[0], cells[1] * strides[1], channels)
   (top, _), (left, _) = padding
   return x[:, top:top + size[0], left:left + size[1]]
 

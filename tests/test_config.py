@@ -476,7 +476,7 @@ def test_an_absent_file_or_argument_is_named(path, message):
 @pytest.mark.parametrize("text, message", [
     (b"x = 1\n", "has no function get_config"), (b"", "has no function get_config"),
     (b"\ndef f(:\n", "cannot import the config .*/own.py line 2 .SyntaxError"),
-    (b"x = '\xe9'\n", "cannot import the config .*/own.py .*utf-8"),
+    (b"x = '\xe9'\n", "cannot import the config .*/own.py .*(?i:utf-8)"),
     (b"import nothing_like_it\n", "line 1 .ModuleNotFoundError: No module named 'nothing_like_it'"),
     (b"def get_config():\n  pass\n", "cannot make the config of .*/own.py .TypeError"),
     (b"def get_config(arg):\n\n  return {}['x']\n", "cannot make the config of .*/own.py line 3 .KeyError: 'x'"),

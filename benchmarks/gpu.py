@@ -42,13 +42,12 @@ class Sizes(NamedTuple):
   """How much is computed.
 
   Attributes:
+    gpu: whether there is one. Each start of a run is then a process of its own, and PyTorch's networks are compiled.
     methods: of `configs/digits.py`, whose updates are compared.
     resumed: what is stopped and goes on -> overrides of `configs/dmg_digits.py`.
     lengths: steps at which a run is evaluated, is stopped, and ends.
-    apart: whether each start of such a run is a process of its own.
     networks: training steps -> the config's name.
     torch: PyTorch's -> the network's name, of `torch_models.py`, or "dmg".
-    compiled: whether PyTorch's networks are compiled.
     overrides: of the training steps' configs, as on a command line.
     side, batch: pixels and images of a training step.
     turns, calls: how often steps are timed, and how many follow each other without waiting.
@@ -57,16 +56,15 @@ class Sizes(NamedTuple):
     input: arguments of `input.py`.
   """
 
-  methods: tuple[str, ...] = ("aggregate", "dmg", "drt", "crossgrad", "rcl")
+  gpu: bool = True
+  methods: tuple[str, ...] = ("aggregate", "dmg", "drt", "rcl", "crossgrad")
   resumed: tuple[tuple[str, tuple[str, ...]], ...] = (
       ("DMG, smallnet", ()), ("DMG, ResNet-18", ("--config.model.name=resnet18", "--config.data.image_size=32")))
   lengths: tuple[int, int, int] = (40, 80, 200)
-  apart: bool = True
   networks: tuple[tuple[str, str], ...] = (
       ("ResNet-18", "dmg_pacs:aggregate"), ("ResNet-50", "dmg_pacs:aggregate,resnet50"), ("DMG, ResNet-18", "dmg_pacs"),
       ("DRT, ResNet-101", "drt_pacs"))
   torch: tuple[tuple[str, str], ...] = (("ResNet-18", "resnet18"), ("ResNet-50", "resnet50"), ("DMG, ResNet-18", "dmg"))
-  compiled: bool = True
   overrides: tuple[str, ...] = ()
   side: int = 224
   batch: int = 64
@@ -77,9 +75,9 @@ class Sizes(NamedTuple):
   input: tuple[str, ...] = ("--repeats", "2", "--batches", "4")
 
 
-SMALL = Sizes(resumed=(("DMG, smallnet", ("--config.batch_size=16",)),), lengths=(2, 4, 8), apart=False,
-              overrides=("--config.model.name=resnet18",), compiled=False, side=32, batch=4, turns=1, calls=2,
-              grouping=("--runs", "1", "2", "--steps", "2", "--repeats", "1"),
+SMALL = Sizes(gpu=False, resumed=(("DMG, smallnet", ("--config.batch_size=16",)),), lengths=(2, 4, 8),
+              overrides=("--config.model.name=smallnet",), side=32, batch=4, turns=1, calls=2,
+              groups=(("digits:dmg", "plain"),), grouping=("--runs", "1", "2", "--steps", "2", "--repeats", "1"),
               input=("--repeats", "1", "--batches", "1", "--images", "64"))
 
 
@@ -95,7 +93,7 @@ def device(sizes: Sizes, images: pathlib.Path | None) -> Rows:
     from dgjax import plan  # noqa: F401 (whether all packages are there)
     from dgjax.data.threads import thread_count
     from dgjax.experiment import versions
-    if sizes.apart and jax.default_backend() != "gpu":
+    if sizes.gpu and jax.default_backend() != "gpu":
       raise Wrong(f"JAX {jax.__version__} sees {jax.devices()[0].device_kind}: --small is for a CPU")
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     return f"{jax.devices()[0].device_kind}, {thread_count(0)} cores; {used}"
@@ -137,7 +135,7 @@ def resume(sizes: Sizes, images: pathlib.Path | None) -> Rows:
   def train(folder: pathlib.Path, steps: int, overrides: tuple[str, ...]) -> list[Any]:
     overrides = ("--config.target=plain", f"--config.steps={steps}", f"--config.eval_every={every}",
                  "--config.data.on_device=always", *overrides)
-    if sizes.apart:
+    if sizes.gpu:
       done = subprocess.run([sys.executable, "-m", "dgjax.main", "--config=dmg_digits", *overrides,
                              f"--workdir={folder}"], cwd=ROOT, capture_output=True, text=True, check=False)
       if done.returncode:
@@ -229,7 +227,7 @@ def torch_steps(sizes: Sizes, images: pathlib.Path | None) -> Rows:
     yield "not measured", lambda: f"PyTorch cannot be imported ({reason})"
     return
   place = "cuda" if torch.cuda.is_available() else "cpu"
-  if sizes.apart and place == "cpu":
+  if sizes.gpu and place == "cpu":
     yield "not measured", lambda: f"PyTorch {torch.__version__} sees no GPU"
     return
   import torch_models
@@ -253,7 +251,7 @@ def torch_steps(sizes: Sizes, images: pathlib.Path | None) -> Rows:
         optimizer.step()
       return timed(step, torch.cuda.synchronize if place == "cuda" else lambda: None, sizes)
 
-    if not sizes.compiled:
+    if not sizes.gpu:
       return f"{measure(network)}; not compiled"
     try:
       return measure(torch.compile(network))
@@ -288,8 +286,8 @@ class Part(NamedTuple):
   flags: str = ""
 
 
-PARTS = {"device": Part(device, 20), "numbers": Part(numbers, 80), "resume": Part(resume, 100, DETERMINISTIC),
-         "steps": Part(steps, 165), "torch": Part(torch_steps, 90), "input": Part(read, 25), "groups": Part(groups, 60)}
+PARTS = {"device": Part(device, 20), "numbers": Part(numbers, 90), "resume": Part(resume, 100, DETERMINISTIC),
+         "steps": Part(steps, 160), "torch": Part(torch_steps, 85), "input": Part(read, 25), "groups": Part(groups, 60)}
 
 
 def said(error: Exception) -> str:

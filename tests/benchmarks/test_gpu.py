@@ -38,16 +38,21 @@ def smallest(gpu, monkeypatch):
   monkeypatch.setitem(models.NETWORKS, "smallnet", (lambda classes, **_: tiny_network(classes=classes), ""))
   monkeypatch.setattr(figures, "save_all", lambda *_: None)
   return gpu.SMALL._replace(
-      methods=("aggregate",), lengths=(2, 2, 4), overrides=("--config.model.name=smallnet",),
+      methods=("aggregate",), lengths=(2, 2, 4),
       resumed=(("Aggregate", ("--config.algorithm.name=aggregate", "--config.batch_size=16")),),
       networks=(("Aggregate", "dmg_pacs:aggregate"), ("MCD", "drt_pacs:static")),
       groups=(("digits:aggregate", "plain"),), grouping=(*gpu.SMALL.grouping, "--how", "map"),
       input=(*gpu.SMALL.input, "--images=16", "--batch_size=8", "--image_size=32"))
 
 
-def test_all_parts_are_tried(gpu):
-  assert [*LINES, "torch"] == sorted(gpu.PARTS, key=[*LINES, "torch"].index)  # PyTorch's: test_against_torch.py
-  assert sum(part.share for part in gpu.PARTS.values()) == 540
+def test_all_parts_are_tried_and_all_configs_are_there(gpu):
+  assert {*LINES, "torch"} == set(gpu.PARTS)  # PyTorch's: test_against_torch.py
+  sizes = gpu.Sizes()
+  for name in (*(f"digits:{method}" for method in sizes.methods), *(name for _, name in sizes.networks),
+               *(name for name, _ in sizes.groups)):
+    config.check(config.load(name))
+  for _, overrides in sizes.resumed:
+    config.check(config.load("dmg_digits", overrides))
 
 
 @pytest.mark.parametrize("part", LINES)

@@ -38,20 +38,32 @@ def images(rows: int, side: int, classes: int, domains: int) -> dict[str, np.nda
           "mask": np.ones(rows, bool)}
 
 
-def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
-  """Makes a config's training step and its evaluation of one batch, each a function that waits for its result.
-
-  The step is compiled here for the backend in use, the evaluation at its first call.
-  """
+def on_noise(c: Any, classes: int, domains: int) -> Experiment:
+  """A config's run on one device, with a data set that is never read. The config's target is set."""
   names = tuple("abcdef"[:domains + 1])
   dataset = Dataset(name="noise", domains=names, classes=tuple("0123456789"[:classes]),
                     splits={name: {"train": 100 * c.batch_size} for name in names}, source_test=True, mean=(0.5,) * 3,
                     std=(0.25,) * 3, channels=3, opener=None)
   c.update(target=names[-1], devices=1)
-  experiment = Experiment.build(c, dataset)
-  batch = images(c.batch_size, c.data.image_size, classes, domains)
+  return Experiment.build(c, dataset)
+
+
+def training_batch(experiment: Experiment) -> dict[str, Any]:
+  """A batch of noise as the run's method takes it, with as many images of the target if it adapts."""
+  c = experiment.config
+  batch = images(c.batch_size, c.data.image_size, len(experiment.dataset.classes), len(experiment.sources))
   del batch["mask"]
-  placed, scored = experiment.devices.put(batch), images(c.eval_batch_size, c.data.image_size, classes, domains)
+  return {"source": batch, "target": {"image": batch["image"]}} if experiment.algorithm.adapts else batch
+
+
+def calls(c: Any, classes: int, domains: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+  """Makes a config's training step and its evaluation of one batch, each a function that waits for its result.
+
+  The step is compiled here for the backend in use, the evaluation at its first call.
+  """
+  experiment = on_noise(c, classes, domains)
+  placed = experiment.devices.put(training_batch(experiment))
+  scored = images(c.eval_batch_size, c.data.image_size, classes, domains)
   state = experiment.first_state()
   # Compiled now, since the backend may be another one at the first call.
   update = experiment.devices.compile(

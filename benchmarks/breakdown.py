@@ -89,6 +89,8 @@ def main() -> None:
   parser.add_argument("--batch_size", type=int, default=64)
   parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
   options = parser.parse_args()
+  if native.reason():
+    parser.error(native.reason())
   columns = {"native": jax_times(options), "torch": torch_times(options)}
   print(f"{options.model}, {options.image_size} px, batch {options.batch_size}, {options.dtype}; "
         f"{native.describe()}; milliseconds of a step")

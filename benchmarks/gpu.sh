@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Numbers and speed on a machine with one NVIDIA GPU and no network, in at most nine minutes.
 #
-#   benchmarks/gpu.sh [PART ...]        # numbers resume groups steps input; see gpu.py
+#   benchmarks/gpu.sh [PART ...] [--images=DIR]        # see gpu.py; LIMIT sets the seconds
 #
-# It needs Python with jax[cuda], flax, optax, orbax-checkpoint and PyTorch. What else dgjax needs may lie as wheels in
-# the folder .whl of the repository: they are put on the path from there. LIMIT sets the seconds.
+# It needs Python with jax[cuda], flax, optax, orbax-checkpoint and, for the comparison, PyTorch. What else dgjax needs
+# may lie as wheels in the folder .whl of the repository, which are put on the path. They come from a machine with a
+# network and the same version of Python: `pip wheel --wheel-dir=.whl .`, of which what the other machine has is deleted.
+# `benchmarks/gpu.sh --small` tries all of it on a CPU.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 source benchmarks/gpu_environment.sh
-timeout "${LIMIT:-540}" python3 benchmarks/gpu.py ${@:+--parts "$@"}
+exec python3 benchmarks/gpu.py --limit=$((${LIMIT:-540} - SECONDS)) "$@"

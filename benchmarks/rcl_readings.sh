@@ -4,18 +4,20 @@
 #
 #   benchmarks/rcl_readings.sh MNIST OUT [NAME ...]   # MNIST: folder of the four IDX files; OUT: where tables go
 #
-# NAME are readings, all by default. It needs what gpu.sh needs. Runs lie in /tmp/dgjax-runs, and the same command goes
-# on where it was stopped. SEEDS sets how many (1), LIMIT the seconds.
+# NAME are readings, all by default. It needs what gpu.sh needs. The same command goes on where it was stopped. SEEDS
+# sets how many (1), LIMIT the seconds, RUNS the folder of the runs.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-mnist=$1 out=$2; shift 2
+usage="usage: rcl_readings.sh MNIST OUT [NAME ...]"
+mnist=$(realpath "${1:?$usage}") out=$(realpath -m "${2:?$usage}") runs=$(realpath -m "${RUNS:-/tmp/dgjax-runs}")
+shift 2
+cd "$(dirname "$0")/.." || exit 1
 wanted=" $* "
 source benchmarks/gpu_environment.sh
 end=$((SECONDS + ${LIMIT:-36000}))
-mkdir -p "$out" /tmp/dgjax-runs/rcl_readings
+mkdir -p "$out" "$runs/rcl_readings"
 
 reading() {  # reading NAME KEY=VALUE...: all margins of one reading at 28 pixels, and their table
-  local name=$1 folder=/tmp/dgjax-runs/rcl_readings/$1 left=$((end - SECONDS)); shift
+  local name=$1 folder=$runs/rcl_readings/$1 left=$((end - SECONDS)); shift
   [[ $wanted == "  " || $wanted == *" $name "* ]] || return
   [ "$left" -gt 20 ] || { echo "no time left for $name"; return; }
   echo "== $name: $*"

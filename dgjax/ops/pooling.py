@@ -192,6 +192,9 @@ def max_pool(x: jax.Array, window: tuple[int, int], strides: tuple[int, int],
              padding: str | Sequence[tuple[int, int]] = "VALID") -> jax.Array:
   """Maximum over windows; where a window has several maxima the first gets the gradient, as in lax and PyTorch.
 
+  On a CPU and a GPU the gradient is a sum in a fixed order. lax's own scatters; on a GPU in any order, and XLA does not
+  compile it under `--xla_gpu_exclude_nondeterministic_ops`.
+
   Args:
     x: (batch, height, width, channels), floating point.
     window: height and width.
@@ -205,8 +208,9 @@ def max_pool(x: jax.Array, window: tuple[int, int], strides: tuple[int, int],
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
   padding = tuple((int(low), int(high)) for low, high in padding)
-  ours = (jax.default_backend() == "cpu" and jnp.issubdtype(x.dtype, jnp.floating) and window[0] * window[1] <= 255
-          and not primitives.needs_lax(x) and min(_pooled(x, window=window, strides=strides, padding=padding)) > 0)
+  ours = (jax.default_backend() in ("cpu", "gpu") and jnp.issubdtype(x.dtype, jnp.floating)
+          and window[0] * window[1] <= 255 and not primitives.needs_lax(x)
+          and min(_pooled(x, window=window, strides=strides, padding=padding)) > 0)
   if not ours:
     return _reduce(x, window=window, strides=strides, padding=padding)
   return _max_pool(x, window, strides, padding)

@@ -74,3 +74,13 @@ def test_breakdown_names_what_takes_time(script):
     assert set(times) <= set(benchmark.KINDS)
     assert all(times[kind] > 0 for kind in ("convolution", "BatchNorm", "ReLU, sum", "pooling", "optimiser"))
     assert times["convolution"] > times["pooling"] and times["rest"] < sum(times.values()) / 2
+
+
+def test_the_steps_that_a_gpu_is_measured_beside(script, capsys):
+  gpu = script("gpu")
+  times = r": 32 px, batch 4, bfloat16: +[\d.]+ ms a step \([\d.]+-[\d.]+\), +\d+ images/s; the first took \d+ s"
+  assert gpu.measure("torch", gpu.SMALL._replace(torch=(("ResNet-18", "resnet18"), ("DMG", "dmg"))))
+  version, *lines = capsys.readouterr().out.splitlines()
+  assert version.startswith(f"torch: version: PyTorch {torch.__version__}, ")
+  for line, name in zip(lines, ("ResNet-18", "DMG"), strict=True):
+    assert re.fullmatch(rf"torch: {name}{times}; not compiled", line)

@@ -72,6 +72,15 @@ def test_a_nan_is_seen(backend):
     np.testing.assert_array_equal(np.isnan(y), np.isnan(nn.max_pool(x, (3, 3), (2, 2), padding)))
 
 
+def test_on_a_gpu_nothing_scatters(monkeypatch):
+  """XLA has no deterministic scatter of a maximum's gradient, and refuses it under its flag for such operations."""
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.bfloat16)
+  for gradient in (cubes(lambda x: ops.max_pool(x, (3, 3), (2, 2), "SAME")),
+                   jax.vmap(cubes(lambda x: ops.max_pool(x[None], (2, 2), (2, 2))))):
+    assert "scatter" not in jax.jit(gradient).trace(x).lower(lowering_platforms=("cuda",)).as_text()
+
+
 def test_other_types():
   x = distinct((1, 6, 6, 2))
   same(ops.max_pool(x.astype(jnp.float16), (2, 2), (2, 2)), nn.max_pool(x.astype(jnp.float16), (2, 2), (2, 2)))

@@ -13,7 +13,7 @@ from dgjax.ops import native, primitives, settings, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
-WIDE = 64  # channels from which Winograd's form pays for its transforms
+WIDE, TILES = 32, 32  # channels, and tiles of all images, from which Winograd's form pays for its transforms
 DEEP = 128  # channels from which bfloat16 products pay for the patches that they are made of
 CACHE = 1 << 22  # bytes of a few images that are read again and again
 FEW_CHANNELS, FEW_FILTERS = 4, 32  # up to so many, XLA's float32 gradient of images takes half to all of oneDNN's time
@@ -43,7 +43,7 @@ def _filter_gradient(x, dy, *, size, **geometry):
 
 
 # For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 5x5 ones in blocks of images, where it
-# is slow on the whole batch; 3x3 ones of many channels in Winograd's form; and other bfloat16 ones, which it computes
+# is slow on the whole batch; 3x3 ones of some channels in Winograd's form; and other bfloat16 ones, which it computes
 # in float32, as products, for which it uses the processor's instructions (docs/performance.md has what was measured).
 
 def _is_product(size, *, padding, groups, **_) -> bool:
@@ -106,18 +106,19 @@ def _by_rows(x, w, *, strides, padding, dilation):
   return y.astype(x.dtype).reshape(-1, height, width, w.shape[3])
 
 
-def _suits_winograd(kernel, channels, filters, size, dtype, *, strides, dilation, groups, **_) -> bool:
-  """Whether a convolution with a result of `size` is among those for which Winograd's form is the fastest."""
-  return (tuple(kernel) == (3, 3) and strides == dilation == (1, 1) and groups == 1 and min(channels, filters) >= WIDE
-          and min(size) > 1 and not _by_onednn(dtype))
+def _suits_winograd(kernel, result, dtype, *, strides, dilation, groups, **_) -> bool:
+  """Whether Winograd's form is the fastest, by a kernel's shape and that of the convolution's (or dx's) images."""
+  if kernel[:2] != (3, 3) or strides != (1, 1) or dilation != (1, 1) or groups > 1 or _by_onednn(dtype):
+    return False
+  least = min(result[1:3])
+  return min(kernel[2:]) >= WIDE and (least == 2 or (least > 2 and winograd.tiles(result) >= TILES))
 
 
 def _cpu_forward(x, w, **geometry):
   if _is_product(w.shape[:2], **geometry):
     seen = _strided(x, geometry["strides"])
     return _product(_positions(seen), w[0, 0], 1, 0).astype(x.dtype).reshape(*seen.shape[:3], -1)
-  size = output_size(x.shape[1:3], w.shape[:2], geometry["strides"], geometry["padding"], geometry["dilation"])
-  if _suits_winograd(w.shape[:2], *w.shape[2:], size, x.dtype, **geometry):
+  if _suits_winograd(w.shape, _forward_shape(x.shape, w.shape, **geometry), x.dtype, **geometry):
     return winograd.forward(x, w, geometry["padding"])
   if _as_products(x.dtype, geometry["groups"]) and w.shape[2] >= DEEP:
     return _by_rows(x, w, **{name: value for name, value in geometry.items() if name != "groups"})
@@ -134,7 +135,7 @@ def _cpu_input_gradient(dy, w, *, size, **geometry):
     zeros = [(0, n - (m - 1) * stride - 1, stride - 1)  # before, after, and between
              for n, m, stride in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
     return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
-  own = dy.dtype == jnp.bfloat16 or _suits_winograd(w.shape[:2], *w.shape[2:], size, dy.dtype, **geometry)
+  own = dy.dtype == jnp.bfloat16 or _suits_winograd(w.shape, (dy.shape[0], *size), dy.dtype, **geometry)
   if own and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
     # A convolution of its own, which products and oneDNN know, and not of a kernel that XLA is told to reverse.
     reach = [(k - 1) * d for k, d in zip(w.shape[:2], geometry["dilation"], strict=True)]
@@ -170,7 +171,8 @@ def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   if _is_product(size, padding=padding, groups=groups):
     return _product(_positions(_strided(x, strides)), _positions(dy), 0, 0).astype(x.dtype)[None, None]
   channels, filters = x.shape[3], dy.shape[3]
-  if _suits_winograd(size, channels, filters, dy.shape[1:3], x.dtype, strides=strides, dilation=dilation, groups=groups):
+  kernel = (*size, channels, filters)
+  if _suits_winograd(kernel, dy.shape, x.dtype, strides=strides, dilation=dilation, groups=groups):
     return winograd.filter_gradient(x, dy, padding)
   deep = _as_products(x.dtype, groups) and min(channels, filters) >= DEEP
   strided = groups == 1 and max(strides) > 1 and not (x.dtype == jnp.bfloat16 and settings.onednn_in_xla())
@@ -292,6 +294,9 @@ def _lower(kind, context, a, b, *, lanes, size=None, strides, padding, dilation,
   x, w, y = {0: (first, second, result), 1: (result, second, first), 2: (first, result, second)}[kind]
   half = context.avals_in[0].dtype == jnp.bfloat16
   if kind == 1 and not half and not lanes and x[3] <= FEW_CHANNELS and y[3] <= FEW_FILTERS:
+    return None
+  if not half and _suits_winograd(w, x if kind == 1 else y, jnp.float32, strides=strides, dilation=dilation,
+                                  groups=groups):
     return None
   leads = [shape[0] if lanes else 1 for shape in shapes]
   spec = (kind, int(half), max(lanes, 1), *leads, *x, *w[:2], *y[1:], groups,

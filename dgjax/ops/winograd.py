@@ -12,6 +12,7 @@ Everything is computed in float32, whatever the type of the operands: in bfloat1
 Source: Lavin and Gray, Fast algorithms for convolutional neural networks, CVPR 2016, sections 3 and 4.
 """
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -40,13 +41,18 @@ def matrices(m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   return a, g, b
 
 
-def _tiles(size: Sequence[int], m: int) -> tuple[int, int]:
+def _across(size: Sequence[int], m: int) -> tuple[int, int]:
   return -(-size[0] // m), -(-size[1] // m)
 
 
 def tile(size: Sequence[int]) -> int:
   """The m with the fewest multiplications for a result of `size`; of equals the smallest, which is the most exact."""
-  return min(POINTS, key=lambda m: (m + 2) ** 2 * np.prod(_tiles(size, m)))
+  return min(POINTS, key=lambda m: (m + 2) ** 2 * math.prod(_across(size, m)))
+
+
+def tiles(shape: Sequence[int]) -> int:
+  """How many tiles there are in a result of (batch, height, width, ...): rows of the products."""
+  return shape[0] * math.prod(_across(shape[1:3], tile(shape[1:3])))
 
 
 def _sums(matrix: np.ndarray, terms: Sequence[jax.Array]) -> jax.Array:
@@ -61,26 +67,26 @@ def _every(start: int, count: int, stride: int) -> slice:
   return slice(start, start + (count - 1) * stride + 1, stride)
 
 
-def _transformed(matrix: np.ndarray, images: jax.Array, m: int, tiles: tuple[int, int]) -> jax.Array:
-  """M P M^T for the places P of each tile, one of which begins every m positions.
+def _transformed(matrix: np.ndarray, images: jax.Array, m: int, counts: tuple[int, int]) -> jax.Array:
+  """M P M^T for the places P of each tile; `counts` of them, down and across, begin every m positions.
 
   Returns:
     (n across, n down, batch * tiles, channels), float32.
   """
   side = matrix.shape[1]
-  down = _sums(matrix, [images[:, _every(i, tiles[0], m)].astype(jnp.float32) for i in range(side)])
-  both = _sums(matrix, [down[:, :, :, _every(j, tiles[1], m)] for j in range(side)])
+  down = _sums(matrix, [images[:, _every(i, counts[0], m)].astype(jnp.float32) for i in range(side)])
+  both = _sums(matrix, [down[:, :, :, _every(j, counts[1], m)] for j in range(side)])
   return both.reshape(*both.shape[:2], -1, images.shape[3])
 
 
 def _transformed_images(x: jax.Array, size: Sequence[int], padding: Sequence[tuple[int, int]], m: int) -> jax.Array:
   """B^T x B."""
-  tiles = _tiles(size, m)
+  counts = _across(size, m)
   widths = [(low, m * count + 2 - length - low, 0)
-            for count, length, (low, _) in zip(tiles, x.shape[1:3], padding, strict=True)]
+            for count, length, (low, _) in zip(counts, x.shape[1:3], padding, strict=True)]
   # Made once: XLA would compute what the images come from anew for each row of a tile.
   x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *widths, (0, 0, 0))))
-  return _transformed(matrices(m)[2], x, m, tiles)
+  return _transformed(matrices(m)[2], x, m, counts)
 
 
 def forward(x: jax.Array, w: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
@@ -93,9 +99,9 @@ def forward(x: jax.Array, w: jax.Array, padding: Sequence[tuple[int, int]]) -> j
   parts = jnp.einsum("abtc,abcf->abtf", _transformed_images(x, size, padding, m), kernels)
   across = _sums(a, list(parts))
   y = _sums(a, [across[:, i] for i in range(m + 2)]).astype(x.dtype)  # (m down, m across, batch * tiles, filters)
-  tiles = _tiles(size, m)
-  y = y.reshape(m, m, x.shape[0], *tiles, w.shape[3]).transpose(2, 3, 0, 4, 1, 5)
-  return y.reshape(x.shape[0], m * tiles[0], m * tiles[1], w.shape[3])[:, :size[0], :size[1]]
+  counts = _across(size, m)
+  y = y.reshape(m, m, x.shape[0], *counts, w.shape[3]).transpose(2, 3, 0, 4, 1, 5)
+  return y.reshape(x.shape[0], m * counts[0], m * counts[1], w.shape[3])[:, :size[0], :size[1]]
 
 
 def filter_gradient(x: jax.Array, dy: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
@@ -103,9 +109,9 @@ def filter_gradient(x: jax.Array, dy: jax.Array, padding: Sequence[tuple[int, in
   size = dy.shape[1:3]
   m = tile(size)
   a, g, _ = matrices(m)
-  tiles = _tiles(size, m)
-  ends = [(0, m * count - length) for count, length in zip(tiles, size, strict=True)]
-  gradients = _transformed(a.T, jnp.pad(dy, ((0, 0), *ends, (0, 0))), m, tiles)
+  counts = _across(size, m)
+  ends = [(0, m * count - length) for count, length in zip(counts, size, strict=True)]
+  gradients = _transformed(a.T, jnp.pad(dy, ((0, 0), *ends, (0, 0))), m, counts)
   parts = jnp.einsum("abtc,abtf->abcf", _transformed_images(x, size, padding, m), gradients)
   across = _sums(g.T, list(parts))
   return _sums(g.T, [across[:, i] for i in range(m + 2)]).astype(x.dtype)

@@ -102,31 +102,28 @@ def test_bfloat16_as_products(monkeypatch, kernel, strides, padding, dilation):
     y, pull = jax.vjp(convolve(ops.conv_general_dilated, **geometry), x, w)
     return y, *pull(dy)
 
-  for widest in (0, 10):  # without Winograd's form and with it
-    monkeypatch.setattr(convolution, "WINOGRAD", (1, widest))
-    with ops.only("xla"):
-      lowered = jax.jit(passes).lower(*half, dy)
-    # The gradient of images is XLA's where there are strides.
-    assert lowered.as_text().count("stablehlo.convolution") == (strides != (1, 1))
-    close(lowered.compile()(*half, dy), exact, 1.2e-2)
+  with ops.only("xla"):
+    lowered = jax.jit(passes).lower(*half, dy)
+  # The gradient of images is XLA's where there are strides.
+  assert lowered.as_text().count("stablehlo.convolution") == (strides != (1, 1))
+  close(lowered.compile()(*half, dy), exact, 1.2e-2)
 
 
-def test_float32_in_winograds_form(monkeypatch):
-  """Forward and both gradients, of sides that its tiles of two do not divide."""
-  x, w = normal(0, 2, 9, 8, 5), normal(1, 3, 3, 5, 6)
-  geometry = {"padding": ((0, 2), (1, 1))}
-  exact, pull = jax.vjp(convolve(lax.conv_general_dilated, **geometry), x, w)
-  dy = normal(2, *exact.shape)
-  monkeypatch.setattr(convolution, "WINOGRAD", (1, 10))
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_gradients_of_kernels_of_few_channels_in_blocks(monkeypatch, count):
+  """Of six images, in so many blocks that the gradients of a block's results stay in a cache."""
+  x, w = normal(0, 6, 9, 8, 3), normal(1, 7, 7, 3, 4)
+  ours, exact = (convolve(op, (2, 2)) for op in (ops.conv_general_dilated, lax.conv_general_dilated))
+  dy = normal(2, *exact(x, w).shape)
+  monkeypatch.setattr(convolution, "CACHE", dy.nbytes // count)
 
-  def passes(x, w, dy):
-    y, pull = jax.vjp(convolve(ops.conv_general_dilated, **geometry), x, w)
-    return y, *pull(dy)
+  def gradient(f):
+    return lambda x, w, dy: jax.vjp(functools.partial(f, x), w)[1](dy)
 
   with ops.only("xla"):
-    lowered = jax.jit(passes).lower(x, w, dy)
-  assert lowered.as_text().count("stablehlo.convolution") == 1  # the gradient of the kernel
-  close(lowered.compile()(x, w, dy), (exact, *pull(dy)))
+    lowered = jax.jit(gradient(ours)).lower(x, w, dy)
+  assert lowered.as_text().count("stablehlo.convolution") == count
+  close(lowered.compile()(x, w, dy), gradient(exact)(x, w, dy))
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -122,6 +122,34 @@ def costs():
   return time.perf_counter(), used.ru_utime + used.ru_stime, used.ru_stime, used.ru_minflt
 
 
+def steps(options):
+  """The step of each implementation that is installed."""
+  ours, pytorchs = (jax_dmg_step, torch_dmg_step) if options.dmg else (jax_step, torch_step)
+  made = {"xla": ours(options, "xla")}
+  if native.available():
+    made["native"] = ours(options, "native")
+  with contextlib.suppress(ImportError, KeyError):  # no PyTorch, or a network that is ours alone
+    made["torch"] = pytorchs(options)
+  return made
+
+
+def in_turns(steps, repeats):
+  """What each step costs in each turn, as `costs` counts it."""
+  found = {name: [] for name in steps}
+  for turn in range(repeats + 2):
+    for name, call in steps.items():
+      before = costs()
+      call()
+      if turn >= 2:  # the first turns warm up
+        found[name].append([after - start for start, after in zip(before, costs(), strict=True)])
+  return found
+
+
+def medians(values):
+  """Of each cost over the turns."""
+  return [statistics.median(each) for each in zip(*values, strict=True)]
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--model", default="resnet18", choices=sorted(models.NETWORKS))
@@ -133,28 +161,16 @@ def main():
   options = parser.parse_args()
   if options.dmg and options.model != "resnet18":
     parser.error(f"--dmg is of a resnet18, not of {options.model}")
-  ours, pytorchs = (jax_dmg_step, torch_dmg_step) if options.dmg else (jax_step, torch_step)
-  steps = {"xla": ours(options, "xla")}
-  if native.available():
-    steps["native"] = ours(options, "native")
-  with contextlib.suppress(ImportError, KeyError):  # no PyTorch, or a network that is ours alone
-    steps["torch"] = pytorchs(options)
-  times = {name: [] for name in steps}
-  for turn in range(options.repeats + 2):
-    for name, call in steps.items():
-      before = costs()
-      call()
-      if turn >= 2:  # the first turns warm up
-        times[name].append([after - start for start, after in zip(before, costs(), strict=True)])
+  times = in_turns(steps(options), options.repeats)
   print(f"{'DMG, ' * options.dmg}{options.model}, {options.image_size} px, batch {options.batch_size}, "
         f"{options.dtype}, {native.reason() or native.describe()}; medians of {options.repeats} turns")
   for name, values in times.items():
-    wall, cpu, system, faults = map(statistics.median, zip(*values, strict=True))
+    wall, cpu, system, faults = medians(values)
     line = (f"{name:8}{1e3 * wall:10.1f} ms{options.batch_size / wall:10.1f} examples/s   CPU {1e3 * cpu:8.1f} ms "
             f"(system {1e3 * system:.0f}), {faults:.0f} page faults")
     if "torch" in times and name != "torch":
       ratios = [(t[0] / v[0], t[1] / v[1]) for t, v in zip(times["torch"], values, strict=True)]
-      line += "   PyTorch's time over it {:.2f} (CPU {:.2f})".format(*map(statistics.median, zip(*ratios, strict=True)))
+      line += "   PyTorch's time over it {:.2f} (CPU {:.2f})".format(*medians(ratios))
     print(line)
 
 

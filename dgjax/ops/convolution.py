@@ -12,7 +12,6 @@ from jax.interpreters import ad, batching
 from dgjax.ops import native, primitives, settings, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-BLOCK = 4  # images whose patches are laid out side by side at once; larger blocks leave the cache
 WIDE, TILES = 32, 32  # channels, and tiles of all images, from which Winograd's form pays for its transforms
 DEEP = 128  # channels from which bfloat16 products pay for the patches that they are made of
 CACHE = 1 << 22  # bytes of a few images that are read again and again
@@ -42,9 +41,9 @@ def _filter_gradient(x, dy, *, size, **geometry):
   return jax.linear_transpose(lambda w: _forward(x, w, **geometry), w)(dy)[0]
 
 
-# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 5x5 ones in blocks of images, where it
-# is slow on the whole batch; 3x3 ones of some channels in Winograd's form; and other bfloat16 ones, which it computes
-# in float32, as products, for which it uses the processor's instructions (docs/performance.md has what was measured).
+# For XLA's CPU backend: 1x1 convolutions as the matrix products that they are; 3x3 and 5x5 ones of 32 channels and more
+# in Winograd's form; other bfloat16 ones, which it computes in float32, as products, for which it uses the processor's
+# instructions; gradients of kernels of few channels in blocks of images (docs/performance.md has what was measured).
 
 def _is_product(size, *, padding, groups, **_) -> bool:
   return size == (1, 1) and padding == ((0, 0), (0, 0)) and groups == 1
@@ -67,11 +66,6 @@ def _strided(images, strides):
 def _positions(images):
   """A row for each position of each image."""
   return images.reshape(-1, images.shape[-1])
-
-
-def _large(kernel, channels) -> bool:
-  """Whether the patches of a whole batch are so wide that XLA does better on a few images at a time."""
-  return kernel[0] * kernel[1] >= 25 and channels >= 16
 
 
 def _padded(images, padding):
@@ -108,10 +102,10 @@ def _by_rows(x, w, *, strides, padding, dilation):
 
 def _suits_winograd(kernel, result, dtype, *, strides, dilation, groups, **_) -> bool:
   """Whether Winograd's form is the fastest, by a kernel's shape and that of the convolution's (or dx's) images."""
-  if kernel[:2] != (3, 3) or strides != (1, 1) or dilation != (1, 1) or groups > 1 or _by_onednn(dtype):
+  if kernel[:2] not in ((3, 3), (5, 5)) or strides != (1, 1) or dilation != (1, 1) or groups > 1 or _by_onednn(dtype):
     return False
   least = min(result[1:3])
-  return min(kernel[2:]) >= WIDE and (least == 2 or (least > 2 and winograd.tiles(result) >= TILES))
+  return min(kernel[2:]) >= WIDE and (least == 2 or (least > 2 and winograd.tiles(result, kernel[0]) >= TILES))
 
 
 def _cpu_forward(x, w, **geometry):
@@ -122,11 +116,7 @@ def _cpu_forward(x, w, **geometry):
     return winograd.forward(x, w, geometry["padding"])
   if _as_products(x.dtype, geometry["groups"]) and w.shape[2] >= DEEP:
     return _by_rows(x, w, **{name: value for name, value in geometry.items() if name != "groups"})
-  function = functools.partial(_forward, w=w, **geometry)
-  if x.shape[0] % BLOCK or not _large(w.shape[:2], w.shape[2]):
-    return function(x)
-  y = lax.map(function, x.reshape(-1, BLOCK, *x.shape[1:]))
-  return y.reshape(-1, *y.shape[2:])
+  return _forward(x, w, **geometry)
 
 
 def _cpu_input_gradient(dy, w, *, size, **geometry):
@@ -173,7 +163,7 @@ def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
   channels, filters = x.shape[3], dy.shape[3]
   kernel = (*size, channels, filters)
   if _suits_winograd(kernel, dy.shape, x.dtype, strides=strides, dilation=dilation, groups=groups):
-    return winograd.filter_gradient(x, dy, padding)
+    return winograd.filter_gradient(x, dy, size[0], padding)
   deep = _as_products(x.dtype, groups) and min(channels, filters) >= DEEP
   strided = groups == 1 and max(strides) > 1 and not (x.dtype == jnp.bfloat16 and settings.onednn_in_xla())
   if size[0] * size[1] <= 9 and (deep or strided):
@@ -186,22 +176,7 @@ def _cpu_filter_gradient(x, dy, *, size, strides, padding, dilation, groups):
     count = _blocks(dy)
     blocks = zip(*(jnp.split(a, count) for a in (x, dy)), strict=True)
     return functools.reduce(jnp.add, (gradient(*block).astype(jnp.float32) for block in blocks)).astype(x.dtype)
-  if groups > 1 or x.shape[0] % BLOCK or not _large(size, channels):
-    return gradient(x, dy)
-
-  def add(total, block):
-    images, gradients = block
-    images = _padded(images, padding)
-    patches = jnp.concatenate([
-        images[:, _every(i * dilation[0], dy.shape[1], strides[0]), _every(j * dilation[1], dy.shape[2], strides[1])]
-        for i, j in itertools.product(range(size[0]), range(size[1]))], -1)
-    return total + _product(_positions(patches), _positions(gradients), 0, 0), None
-
-  blocks = tuple(a.reshape(-1, BLOCK, *a.shape[1:]) for a in (x, dy))
-  # The sum starts from the first block: from zeros it would not vary over shard_map's axes as the blocks do.
-  first, _ = add(jnp.zeros((), jnp.float32), tuple(a[0] for a in blocks))
-  total, _ = lax.scan(add, first, tuple(a[1:] for a in blocks))
-  return total.reshape(*size, channels, filters).astype(x.dtype)
+  return gradient(x, dy)
 
 
 # A leading axis of "lanes" stands for what vmap adds where it cannot be folded into the batch: each lane has its own
@@ -295,9 +270,9 @@ def _lower(kind, context, a, b, *, lanes, size=None, strides, padding, dilation,
   half = context.avals_in[0].dtype == jnp.bfloat16
   if kind == 1 and not half and not lanes and x[3] <= FEW_CHANNELS and y[3] <= FEW_FILTERS:
     return None
-  if not half and _suits_winograd(w, x if kind == 1 else y, jnp.float32, strides=strides, dilation=dilation,
-                                  groups=groups):
-    return None
+  if not half and w[0] == 3 and _suits_winograd(w, x if kind == 1 else y, jnp.float32, strides=strides,
+                                                dilation=dilation, groups=groups):
+    return None  # faster than oneDNN, which 5x5 ones are not
   leads = [shape[0] if lanes else 1 for shape in shapes]
   spec = (kind, int(half), max(lanes, 1), *leads, *x, *w[:2], *y[1:], groups,
           *strides, *itertools.chain(*padding), *dilation)

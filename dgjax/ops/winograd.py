@@ -1,8 +1,8 @@
-"""3x3 convolutions with stride 1 by a third to a quarter of the multiplications: Winograd's form, as matrix products.
+"""3x3 and 5x5 convolutions with stride 1 by a quarter to a half of the multiplications: Winograd's form, as products.
 
-The result is computed in square tiles. With m values on a tile's side and n = m + 2, a tile of the result comes from
-n x n values of the images. Images, kernel and result are transformed by small matrices; between the transforms stand
-n x n products of matrices (tiles by channels, times channels by filters) in place of 9 m x m:
+The result is computed in square tiles. With m values on a tile's side, r on the kernel's and n = m + r - 1, a tile of
+the result comes from n x n values of the images. Images, kernel and result are transformed by small matrices; between
+the transforms stand n x n products of matrices (tiles by channels, times channels by filters) in place of (m r)^2:
 
   forward:                Y = A^T [ (G w G^T) * (B^T x B) ] A
   gradient of the kernel: w = G^T [ (B^T x B) * (A dy A^T), summed over tiles ] G
@@ -20,21 +20,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# Where the polynomials behind the form are evaluated, beside infinity, for each m. With 128 channels of noise the mean
-# of largest errors is 2e-7 (m = 2), 7e-7 (3) and 8e-7 (4) of the largest value; with 1, -1, 2 and -2, which are more
-# usual, it is 1e-6 (3) and 3e-6 (4).
-POINTS = {2: (0.0, 1.0, -1.0), 3: (0.0, 0.75, -0.75, 1.5), 4: (0.0, 0.75, -0.75, 1.5, -1.5)}
+# Where the polynomials behind the form are evaluated, beside infinity, for each n. With 3x3 kernels and 128 channels of
+# noise the mean of largest errors is 2e-7 (n = 4), 7e-7 (5) and 8e-7 (6) of the largest value; with 1, -1, 2 and -2,
+# which are more usual, it is 1e-6 (5) and 3e-6 (6).
+POINTS = {4: (0.0, 1.0, -1.0), 5: (0.0, 0.75, -0.75, 1.5), 6: (0.0, 0.75, -0.75, 1.5, -1.5)}
 
 
 @functools.cache
-def matrices(m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """A^T (m, n), G (n, 3) and B^T (n, n), float64, by the algorithm of Cook and Toom; n = m + 2."""
-  points, n = POINTS[m], m + 2
-  a, g, b = np.zeros((m, n)), np.zeros((n, 3)), np.zeros((n, n))
+def matrices(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """A^T (m, n), G (n, r) and B^T (n, n), float64, by the algorithm of Cook and Toom; n = m + r - 1."""
+  n = m + r - 1
+  points = POINTS[n]
+  a, g, b = np.zeros((m, n)), np.zeros((n, r)), np.zeros((n, n))
   for row, point in enumerate(points):
     others = [other for other in points if other != point]
     a[:, row] = point ** np.arange(m)
-    g[row] = point ** np.arange(3) / np.prod([point - other for other in others])
+    g[row] = point ** np.arange(r) / np.prod([point - other for other in others])
     b[row, :n - 1] = np.polynomial.polynomial.polyfromroots(others)
   a[-1, -1] = g[-1, -1] = 1  # of infinity
   b[-1] = np.polynomial.polynomial.polyfromroots(points)
@@ -45,14 +46,14 @@ def _across(size: Sequence[int], m: int) -> tuple[int, int]:
   return -(-size[0] // m), -(-size[1] // m)
 
 
-def tile(size: Sequence[int]) -> int:
+def tile(size: Sequence[int], r: int) -> int:
   """The m with the fewest multiplications for a result of `size`; of equals the smallest, which is the most exact."""
-  return min(POINTS, key=lambda m: (m + 2) ** 2 * math.prod(_across(size, m)))
+  return min((n - r + 1 for n in POINTS if n > r), key=lambda m: (m + r - 1) ** 2 * math.prod(_across(size, m)))
 
 
-def tiles(shape: Sequence[int]) -> int:
+def tiles(shape: Sequence[int], r: int) -> int:
   """How many tiles there are in a result of (batch, height, width, ...): rows of the products."""
-  return shape[0] * math.prod(_across(shape[1:3], tile(shape[1:3])))
+  return shape[0] * math.prod(_across(shape[1:3], tile(shape[1:3], r)))
 
 
 def _sums(matrix: np.ndarray, terms: Sequence[jax.Array]) -> jax.Array:
@@ -79,39 +80,40 @@ def _transformed(matrix: np.ndarray, images: jax.Array, m: int, counts: tuple[in
   return both.reshape(*both.shape[:2], -1, images.shape[3])
 
 
-def _transformed_images(x: jax.Array, size: Sequence[int], padding: Sequence[tuple[int, int]], m: int) -> jax.Array:
+def _transformed_images(x: jax.Array, size: Sequence[int], padding: Sequence[tuple[int, int]], m: int,
+                        r: int) -> jax.Array:
   """B^T x B."""
   counts = _across(size, m)
-  widths = [(low, m * count + 2 - length - low, 0)
+  widths = [(low, m * count + r - 1 - length - low, 0)
             for count, length, (low, _) in zip(counts, x.shape[1:3], padding, strict=True)]
-  # Made once: XLA would compute what the images come from anew for each row of a tile.
-  x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *widths, (0, 0, 0))))
-  return _transformed(matrices(m)[2], x, m, counts)
+  x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *widths, (0, 0, 0)))
+  return _transformed(matrices(m, r)[2], x, m, counts)
 
 
 def forward(x: jax.Array, w: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
-  """The convolution of (batch, height, width, channels) images by a (3, 3, channels, filters) kernel, in x's dtype."""
-  size = [length + sum(pair) - 2 for length, pair in zip(x.shape[1:3], padding, strict=True)]
-  m = tile(size)
-  a, g, _ = matrices(m)
+  """The convolution of (batch, height, width, channels) images by a (r, r, channels, filters) kernel, in x's dtype."""
+  r = w.shape[0]
+  size = [length + sum(pair) - r + 1 for length, pair in zip(x.shape[1:3], padding, strict=True)]
+  m = tile(size, r)
+  a, g, _ = matrices(m, r)
   down = _sums(g, list(w.astype(jnp.float32)))
-  kernels = _sums(g, [down[:, j] for j in range(3)])
-  parts = jnp.einsum("abtc,abcf->abtf", _transformed_images(x, size, padding, m), kernels)
+  kernels = _sums(g, [down[:, j] for j in range(r)])
+  parts = jnp.einsum("abtc,abcf->abtf", _transformed_images(x, size, padding, m, r), kernels)
   across = _sums(a, list(parts))
-  y = _sums(a, [across[:, i] for i in range(m + 2)]).astype(x.dtype)  # (m down, m across, batch * tiles, filters)
+  y = _sums(a, [across[:, i] for i in range(m + r - 1)]).astype(x.dtype)  # (m down, m across, tiles, filters)
   counts = _across(size, m)
   y = y.reshape(m, m, x.shape[0], *counts, w.shape[3]).transpose(2, 3, 0, 4, 1, 5)
   return y.reshape(x.shape[0], m * counts[0], m * counts[1], w.shape[3])[:, :size[0], :size[1]]
 
 
-def filter_gradient(x: jax.Array, dy: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
-  """The kernel's gradient, (3, 3, channels, filters), for `dy`, the gradient of what `forward` gives; in x's dtype."""
+def filter_gradient(x: jax.Array, dy: jax.Array, r: int, padding: Sequence[tuple[int, int]]) -> jax.Array:
+  """The kernel's gradient, (r, r, channels, filters), for `dy`, the gradient of what `forward` gives; in x's dtype."""
   size = dy.shape[1:3]
-  m = tile(size)
-  a, g, _ = matrices(m)
+  m = tile(size, r)
+  a, g, _ = matrices(m, r)
   counts = _across(size, m)
   ends = [(0, m * count - length) for count, length in zip(counts, size, strict=True)]
   gradients = _transformed(a.T, jnp.pad(dy, ((0, 0), *ends, (0, 0))), m, counts)
-  parts = jnp.einsum("abtc,abtf->abcf", _transformed_images(x, size, padding, m), gradients)
+  parts = jnp.einsum("abtc,abtf->abcf", _transformed_images(x, size, padding, m, r), gradients)
   across = _sums(g.T, list(parts))
-  return _sums(g.T, [across[:, i] for i in range(m + 2)]).astype(x.dtype)
+  return _sums(g.T, [across[:, i] for i in range(m + r - 1)]).astype(x.dtype)

@@ -70,7 +70,7 @@ def test_as_lax(backend, dtype, tolerance):
 
 
 def test_the_forms_for_xla(backend):
-  """Of a CPU: in blocks of images, and as a product where padding, strides and groups leave one."""
+  """Of a CPU: as products where padding, strides and groups leave them."""
   for size, kernel, strides, padding, groups in [
       ((8, 9, 9, 16), (5, 5, 16, 8), (1, 1), "SAME", 1), ((8, 9, 8, 3), (3, 3, 3, 8), (2, 2), "SAME", 1),
       ((4, 8, 8, 6), (1, 1, 6, 4), (2, 2), "SAME", 1), ((3, 7, 5, 6), (1, 1, 6, 4), (1, 1), "SAME", 1),

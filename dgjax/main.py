@@ -91,9 +91,9 @@ def usage(path: str | None, overrides: Sequence[str]) -> str:
 
 
 def set_up(settings: ConfigDict) -> None:
-  """Sets up a command that trains: its memory, its processes, the log, and where compiled programs are kept."""
-  keep_freed_memory()
+  """Sets up a command that trains: its processes and memory, the log, and where compiled programs are kept."""
   parallel.start_processes()
+  keep_freed_memory()
   console.show(logging.INFO if jax.process_index() == 0 else logging.WARNING)
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(preparation.cache_dir(settings.data) / "xla")
   jax.config.update("jax_compilation_cache_dir", cache)

@@ -18,7 +18,7 @@ OPTIONS_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
 LEAST_ADDRESSES = 3_000_000 << 10  # bytes; with 2,500,000 KiB the digits' run was ended by XLA, with 2,000,000 it hung
 MALLOC_CHOICES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # glibc's own variables
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, NEVER = -1, -3, 2 ** 31 - 1  # of glibc's mallopt; bytes, the most it takes
-ASYNC = "jax_cpu_enable_async_dispatch"
+ASYNC, DEVICE_COUNT = "jax_cpu_enable_async_dispatch", "--xla_force_host_platform_device_count"
 _started_anew = False  # set by the new start; the environment no longer has it
 
 
@@ -90,12 +90,14 @@ def keep_freed_memory() -> None:
   """Keeps what a step frees for the next step, on a machine without a GPU or TPU.
 
   XLA allocates a step's temporaries in one piece of hundreds of MB, which glibc takes from the system anew each time:
-  clearing it took a tenth of a step of ResNet-18 (docs/performance.md). Two settings let it be taken from memory that
-  the process has already: glibc neither maps large blocks apart nor returns them, and JAX runs programs in the thread
-  that calls them, because only the main thread's memory can grow to such sizes. Call this before JAX is used.
+  clearing it took a tenth of a step of ResNet-18 (docs/performance.md). Two settings let it be taken from what the
+  process has already: glibc neither maps large blocks apart nor returns them, and JAX runs programs in the thread that
+  calls them, because only the main thread's memory can grow to such sizes. Call this before JAX is used.
 
   Nothing happens where the C library is another one, or where the environment has `MALLOC_MMAP_THRESHOLD_` or
-  `MALLOC_TRIM_THRESHOLD_`. If it has `JAX_CPU_ENABLE_ASYNC_DISPATCH`, that stays as it is.
+  `MALLOC_TRIM_THRESHOLD_`. Programs stay in threads of their own where the environment has
+  `JAX_CPU_ENABLE_ASYNC_DISPATCH`, and where several devices or processes compute together: one that ran in the calling
+  thread would wait there for the others, which have not been called.
   """
   if any(map(glob.glob, ACCELERATORS)) or any(name in os.environ for name in MALLOC_CHOICES):
     return
@@ -104,8 +106,10 @@ def keep_freed_memory() -> None:
     return
   for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
     mallopt(setting, NEVER)
-  if ASYNC.upper() not in os.environ:
-    import jax
+  import jax  # here, because a new start should come before what takes time to import
+  several = (DEVICE_COUNT in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 1
+             or jax.distributed.is_initialized())
+  if ASYNC.upper() not in os.environ and not several:
     jax.config.update(ASYNC, False)
 
 

@@ -1,7 +1,9 @@
 import os
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 
 from dgjax import config, data, memory
@@ -110,6 +112,55 @@ def test_a_choice_and_another_system_are_left_alone(starts, monkeypatch):
   monkeypatch.setattr(sys, "platform", "darwin")
   memory.use_huge_pages()
   assert not starts
+
+
+FREED = """
+import resource
+import jax, jax.numpy as jnp
+from dgjax import memory
+memory.keep_freed_memory()
+f = jax.jit(lambda x: jnp.sort(jnp.outer(x, x), 0).sum())  # needs 64 MB at once
+x = jnp.arange(4096.0)
+before = 0
+for _ in range(3):
+  f(x).block_until_ready()
+  faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  made, before = faults - before, faults
+print(made)
+"""
+
+
+@pytest.mark.skipif(not hasattr(memory.ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_temporaries_come_from_what_the_process_has(monkeypatch):
+  for name in (*memory.MALLOC_CHOICES, memory.ASYNC.upper(), "XLA_FLAGS", memory.TUNABLES):
+    monkeypatch.delenv(name, raising=False)
+  done = subprocess.run([sys.executable, "-c", FREED], text=True, capture_output=True, check=True,
+                        env={**os.environ, "PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"})
+  assert int(done.stdout) < 1000  # pages of 4 kB; 64 MB have 16,000
+
+
+@pytest.mark.parametrize("environment, kept, called", [
+    ({}, True, True), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, True, False),
+    ({"JAX_CPU_ENABLE_ASYNC_DISPATCH": "1"}, True, False), ({"MALLOC_TRIM_THRESHOLD_": "1000"}, False, False)])
+def test_freed_memory_is_kept_and_programs_run_where_they_are_called(monkeypatch, environment, kept, called):
+  settings, updates = [], []
+  for name in (*memory.MALLOC_CHOICES, memory.ASYNC.upper(), "XLA_FLAGS"):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setattr(memory, "ACCELERATORS", ())
+  monkeypatch.setattr(sys, "platform", "linux")
+  monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: types.SimpleNamespace(mallopt=lambda *a: settings.append(a)))
+  monkeypatch.setattr(jax.config, "update", lambda *a: updates.append(a))
+  memory.keep_freed_memory()
+  assert [setting for setting, _ in settings] == [memory.M_MMAP_THRESHOLD, memory.M_TRIM_THRESHOLD] * kept
+  assert updates == [(memory.ASYNC, False)] * called
+
+
+def test_an_accelerators_host_memory_is_left_alone(monkeypatch, tmp_path):
+  monkeypatch.setattr(memory, "ACCELERATORS", (str(tmp_path),))
+  monkeypatch.setattr(memory.ctypes, "CDLL", None)  # a call would fail
+  memory.keep_freed_memory()
 
 
 @pytest.mark.parametrize("allowed, refused", [(memory.resource.RLIM_INFINITY, False), (4_000_000 << 10, False),

@@ -1,4 +1,5 @@
 import re
+import types
 
 import jax
 
@@ -77,3 +78,22 @@ def test_arithmetic_is_counted_by_phase(script):
   assert re.fullmatch(r"smallnet, 16 px, batch 64; aggregate: 0\.\d+ GFLOP a step", header)
   assert [row.split()[:2] for row in rows] == [["aggregate", "training"], ["adda", "source"], ["adda", "adaptation"]]
   assert rows[0].split()[2] == rows[1].split()[2] == "1.00" and float(rows[2].split()[2]) > 1.1
+
+
+def test_scaling_measures_each_point_apart_and_draws_them(script, monkeypatch, tmp_path, capsys):
+  """Each axis has its own values, the others staying; what a process prints is what is drawn."""
+  benchmark, asked = script("scaling"), []
+
+  def run(command, **_):
+    asked.append(dict(word.removeprefix("--").split("=") for word in command[3:]))
+    return types.SimpleNamespace(stdout='a library speaks\n{"xla": 0.5, "torch": 0.25}\n')
+  monkeypatch.setattr(benchmark.subprocess, "run", run)
+  monkeypatch.setattr("sys.argv", ["scaling.py", "--model=smallnet", "--image_size=16", "--batch_size=4", "--cores=2",
+                                   f"--out={tmp_path / 'scaling.svg'}"])
+  benchmark.main()
+  assert [(point["image_size"], point["batch_size"], point["cores"]) for point in asked] == [
+      *((side, "4", "2") for side in ("32", "64", "96", "128")),
+      *(("16", batch, "2") for batch in ("4", "8", "16", "32")), ("16", "4", "1"), ("16", "4", "2")]
+  assert {point["model"] for point in asked} == {"smallnet"}
+  assert capsys.readouterr().out.splitlines()[0] == "image size (pixels) 32: XLA 2.0, PyTorch 4.0"
+  assert "<svg" in (tmp_path / "scaling.svg").read_text()

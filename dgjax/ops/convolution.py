@@ -12,7 +12,7 @@ from jax.interpreters import ad, batching
 from dgjax.ops import native, primitives, settings, winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-WIDE, TILES = 32, 32  # channels, and tiles of all images, from which Winograd's form pays for its transforms
+WIDE, TILES = 32, 16  # channels, and tiles of all images, from which Winograd's form pays for its transforms
 DEEP = 128  # channels from which bfloat16 products pay for the patches that they are made of
 CACHE = 1 << 22  # bytes of a few images that are read again and again
 FEW_CHANNELS, FEW_FILTERS = 4, 32  # up to so many, XLA's float32 gradient of images takes half to all of oneDNN's time
@@ -125,12 +125,20 @@ def _cpu_input_gradient(dy, w, *, size, **geometry):
     zeros = [(0, n - (m - 1) * stride - 1, stride - 1)  # before, after, and between
              for n, m, stride in zip(size, dy.shape[1:3], geometry["strides"], strict=True)]
     return lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
-  own = dy.dtype == jnp.bfloat16 or _suits_winograd(w.shape, (dy.shape[0], *size), dy.dtype, **geometry)
-  if own and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
-    # A convolution of its own, which products and oneDNN know, and not of a kernel that XLA is told to reverse.
-    reach = [(k - 1) * d for k, d in zip(w.shape[:2], geometry["dilation"], strict=True)]
-    geometry["padding"] = tuple((r - low, r - high) for r, (low, high) in zip(reach, geometry["padding"], strict=True))
-    return _cpu_forward(dy, w[::-1, ::-1].swapaxes(2, 3), **geometry)
+  wide = geometry["groups"] == 1 and min(w.shape[2:]) >= WIDE and geometry["dilation"] == (1, 1)
+  if wide and max(geometry["strides"]) > 1 and min(dy.shape[1:3]) <= 2:  # XLA is slow there: with zeros in between
+    ends = [n + sum(pair) - k - (m - 1) * stride for n, pair, k, m, stride in zip(
+        size, geometry["padding"], w.shape[:2], dy.shape[1:3], geometry["strides"], strict=True)]
+    zeros = [(0, end, stride - 1) for end, stride in zip(ends, geometry["strides"], strict=True)]
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *zeros, (0, 0, 0)))
+    geometry["strides"] = (1, 1)
+  # A convolution of its own, which products and oneDNN know, and not of a kernel that XLA is told to reverse.
+  reach = [(k - 1) * d for k, d in zip(w.shape[:2], geometry["dilation"], strict=True)]
+  padding = tuple((r - low, r - high) for r, (low, high) in zip(reach, geometry["padding"], strict=True))
+  if _suits_winograd(w.shape, (dy.shape[0], *size), dy.dtype, **geometry):
+    return winograd.forward(dy, w, padding, reverse=True)
+  if dy.dtype == jnp.bfloat16 and geometry["groups"] == 1 and geometry["strides"] == (1, 1):
+    return _cpu_forward(dy, w[::-1, ::-1].swapaxes(2, 3), **geometry | {"padding": padding})
   return _input_gradient(dy, w, size=size, **geometry)
 
 

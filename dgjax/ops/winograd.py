@@ -90,20 +90,25 @@ def _transformed_images(x: jax.Array, size: Sequence[int], padding: Sequence[tup
   return _transformed(matrices(m, r)[2], x, m, counts)
 
 
-def forward(x: jax.Array, w: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
-  """The convolution of (batch, height, width, channels) images by a (r, r, channels, filters) kernel, in x's dtype."""
+def forward(x: jax.Array, w: jax.Array, padding: Sequence[tuple[int, int]], *, reverse: bool = False) -> jax.Array:
+  """The convolution of (batch, height, width, channels) images by a (r, r, channels, filters) kernel, in x's dtype.
+
+  Under `reverse` the kernel is (r, r, filters, channels) and is turned by 180 degrees, as for the gradient of images.
+  """
   r = w.shape[0]
   size = [length + sum(pair) - r + 1 for length, pair in zip(x.shape[1:3], padding, strict=True)]
   m = tile(size, r)
   a, g, _ = matrices(m, r)
+  g = g[:, ::-1] if reverse else g  # the matrix is turned in the kernel's place, which would have to be copied
   down = _sums(g, list(w.astype(jnp.float32)))
   kernels = _sums(g, [down[:, j] for j in range(r)])
-  parts = jnp.einsum("abtc,abcf->abtf", _transformed_images(x, size, padding, m, r), kernels)
+  parts = jnp.einsum("abtc,abfc->abtf" if reverse else "abtc,abcf->abtf",
+                     _transformed_images(x, size, padding, m, r), kernels)
   across = _sums(a, list(parts))
   y = _sums(a, [across[:, i] for i in range(m + r - 1)]).astype(x.dtype)  # (m down, m across, tiles, filters)
   counts = _across(size, m)
-  y = y.reshape(m, m, x.shape[0], *counts, w.shape[3]).transpose(2, 3, 0, 4, 1, 5)
-  return y.reshape(x.shape[0], m * counts[0], m * counts[1], w.shape[3])[:, :size[0], :size[1]]
+  y = y.reshape(m, m, x.shape[0], *counts, parts.shape[3]).transpose(2, 3, 0, 4, 1, 5)
+  return y.reshape(x.shape[0], m * counts[0], m * counts[1], parts.shape[3])[:, :size[0], :size[1]]
 
 
 def filter_gradient(x: jax.Array, dy: jax.Array, r: int, padding: Sequence[tuple[int, int]]) -> jax.Array:

@@ -77,9 +77,27 @@ def test_networks_take_it_in_all_passes(backend, monkeypatch, dtype, tolerance):
     np.testing.assert_allclose(mine.astype(jnp.float32), theirs, atol=tolerance * float(jnp.abs(theirs).max()))
 
 
+def test_gradients_of_images_of_few_results_are_taken_with_zeros_between_them(backend, monkeypatch):
+  """With strides, of results of 2x2, where XLA is slow; an odd side leaves a last row that no result has seen."""
+  monkeypatch.setattr(convolution, "WIDE", 1)
+  monkeypatch.setattr(convolution, "TILES", 1)
+  x, w = (jnp.asarray(a, jnp.float32) for a in (noise(0, 2, 5, 4, 5), noise(1, 3, 3, 5, 6)))
+  gradient = {}
+  for name, op in (("ours", ops.conv_general_dilated), ("lax", lax.conv_general_dilated)):
+    def convolve(x, op=op):
+      return op(x, w, (2, 2), ((0, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    dy = jnp.asarray(noise(2, *convolve(x).shape), jnp.float32)
+    gradient[name] = jax.jit(lambda dy, f=convolve: jax.vjp(f, x)[1](dy)[0]).lower(dy)
+  assert dy.shape == (2, 2, 2, 6)
+  if backend == "xla":
+    assert "stablehlo.convolution" not in gradient["ours"].as_text()
+  ours, exact = (lowered.compile()(dy) for lowered in gradient.values())
+  np.testing.assert_allclose(ours, exact, atol=1e-5 * float(jnp.abs(exact).max()))
+
+
 @pytest.mark.parametrize("kernel, result, changed, suits", [
     ((3, 3, 64, 64), (2, 16, 16, 64), {}, True), ((3, 3, 64, 16), (2, 16, 16, 16), {}, False),
-    ((3, 3, 512, 512), (8, 3, 3, 512), {}, False), ((3, 3, 512, 512), (32, 3, 3, 512), {}, True),
+    ((3, 3, 512, 512), (8, 3, 3, 512), {}, False), ((3, 3, 512, 512), (16, 3, 3, 512), {}, True),
     ((3, 3, 512, 512), (1, 2, 2, 512), {}, True), ((3, 3, 512, 512), (64, 1, 1, 512), {}, False),
     ((5, 5, 64, 64), (2, 16, 16, 64), {}, True), ((7, 7, 64, 64), (2, 16, 16, 64), {}, False),
     ((3, 5, 64, 64), (2, 16, 16, 64), {}, False), ((3, 3, 64, 64), (2, 16, 16, 64), {"strides": (2, 1)}, False),

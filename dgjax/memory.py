@@ -107,8 +107,8 @@ def keep_freed_memory() -> None:
   for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
     mallopt(setting, NEVER)
   import jax  # here, because a new start should come before what takes time to import
-  several = (DEVICE_COUNT in os.environ.get("XLA_FLAGS", "") or jax.config.read("jax_num_cpu_devices") > 1
-             or jax.distributed.is_initialized())
+  several = (DEVICE_COUNT in os.environ.get("XLA_FLAGS", "") or jax.distributed.is_initialized()
+             or jax.config.jax_num_cpu_devices > 1)  # type: ignore[attr-defined]
   if ASYNC.upper() not in os.environ and not several:
     jax.config.update(ASYNC, False)
 

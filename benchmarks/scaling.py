@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+from matplotlib import ticker
 
 from dgjax.memory import keep_freed_memory, use_huge_pages
 
@@ -46,7 +47,7 @@ def point(options: argparse.Namespace, **values: int) -> dict[str, float]:
 def draw(axes: dict[str, dict[int, dict[str, float]]], title: str, file: pathlib.Path) -> None:
   """A panel for each axis, with a line for each implementation."""
   matplotlib.use("Agg")
-  figure, panels = plt.subplots(1, len(axes), figsize=(9, 2.8), constrained_layout=True)
+  figure, panels = plt.subplots(1, len(axes), figsize=(9, 2.8), sharey=True, constrained_layout=True)
   for panel, (label, points) in zip(panels, axes.items(), strict=True):
     for name in next(iter(points.values())):
       panel.plot(list(points), [1 / found[name] for found in points.values()], "o-", label=NAMES[name],
@@ -56,6 +57,8 @@ def draw(axes: dict[str, dict[int, dict[str, float]]], title: str, file: pathlib
     panel.set_xticks(list(points), [str(value) for value in points])
     panel.set_xlabel(label)
     panel.minorticks_off()
+    panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(ticker.ScalarFormatter())
     panel.grid(alpha=0.3)
   panels[0].set_ylabel("examples / s of cores' time")
   panels[0].legend(frameon=False)

@@ -10,6 +10,7 @@ from jax import lax
 from jax.interpreters import ad, batching
 
 from dgjax.ops import native, primitives, settings, winograd
+from dgjax.ops.winograd import every
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 WIDE, TILES = 32, 16  # channels, and tiles of all images, from which Winograd's form pays for its transforms
@@ -74,11 +75,6 @@ def _padded(images, padding):
   return lax.optimization_barrier(lax.pad(images, jnp.zeros((), images.dtype), widths))
 
 
-def _every(start: int, count: int, stride: int) -> slice:
-  """`count` places from `start` on."""
-  return slice(start, start + (count - 1) * stride + 1, stride)
-
-
 def _by_onednn(dtype) -> bool:
   """Whether XLA itself gives convolutions of a type to oneDNN."""
   return dtype == jnp.bfloat16 and settings.onednn_in_xla()
@@ -93,8 +89,8 @@ def _by_rows(x, w, *, strides, padding, dilation):
   """A product for each row of the kernel, of the columns that it covers side by side: a third of the patches of 3x3."""
   height, width = output_size(x.shape[1:3], w.shape[:2], strides, padding, dilation)
   x = _padded(x, padding)
-  columns = jnp.concatenate([x[:, :, _every(j * dilation[1], width, strides[1])] for j in range(w.shape[1])], -1)
-  rows = [columns[:, _every(i * dilation[0], height, strides[0])] for i in range(w.shape[0])]
+  columns = jnp.concatenate([x[:, :, every(j * dilation[1], width, strides[1])] for j in range(w.shape[1])], -1)
+  rows = [columns[:, every(i * dilation[0], height, strides[0])] for i in range(w.shape[0])]
   y = sum(_product(_positions(seen), _positions(row), 1, 0)
           for seen, row in zip(rows, w.reshape(w.shape[0], -1, w.shape[3]), strict=True))
   return y.astype(x.dtype).reshape(-1, height, width, w.shape[3])
@@ -150,7 +146,7 @@ def _by_places(x, dy, *, size, strides, padding, dilation):
     x = lax.optimization_barrier(jnp.moveaxis(x, 3, 0))  # else XLA would fold the transposition into the products
   places = []
   for i, j in itertools.product(range(size[0]), range(size[1])):
-    rows, columns = _every(i * dilation[0], height, strides[0]), _every(j * dilation[1], width, strides[1])
+    rows, columns = every(i * dilation[0], height, strides[0]), every(j * dilation[1], width, strides[1])
     if half:
       seen = lax.optimization_barrier(x[:, :, rows, columns].reshape(x.shape[0], -1))
       places.append(_product(seen, dy, 1, 0))

@@ -64,7 +64,8 @@ def _sums(matrix: np.ndarray, terms: Sequence[jax.Array]) -> jax.Array:
   return jnp.stack([row(factors) for factors in matrix])
 
 
-def _every(start: int, count: int, stride: int) -> slice:
+def every(start: int, count: int, stride: int) -> slice:
+  """`count` places from `start` on."""
   return slice(start, start + (count - 1) * stride + 1, stride)
 
 
@@ -75,8 +76,8 @@ def _transformed(matrix: np.ndarray, images: jax.Array, m: int, counts: tuple[in
     (n across, n down, batch * tiles, channels), float32.
   """
   side = matrix.shape[1]
-  down = _sums(matrix, [images[:, _every(i, counts[0], m)].astype(jnp.float32) for i in range(side)])
-  both = _sums(matrix, [down[:, :, :, _every(j, counts[1], m)] for j in range(side)])
+  down = _sums(matrix, [images[:, every(i, counts[0], m)].astype(jnp.float32) for i in range(side)])
+  both = _sums(matrix, [down[:, :, :, every(j, counts[1], m)] for j in range(side)])
   return both.reshape(*both.shape[:2], -1, images.shape[3])
 
 

@@ -74,7 +74,7 @@ def test_a_run_predicts_without_its_data(folder, monkeypatch):
   assert outputs.keys() == logits.keys() and run.classes == tuple("0123456789")
   for mode in outputs:
     np.testing.assert_allclose(outputs[mode], jax.nn.softmax(logits[mode]), atol=1e-6)
-  np.testing.assert_array_equal(run.predict(pixels), outputs[run.algorithm.prediction])
+  np.testing.assert_array_equal(run.predict(pixels, batch_size=3), outputs[run.algorithm.prediction])
   larger = np.repeat(np.repeat(pixels, 3, 1), 3, 2)
   expected = np.stack([array(transforms.resize(picture(image), 16)) for image in larger])
   np.testing.assert_allclose(run.predict(larger), run.predict(expected), atol=1e-6)

@@ -118,6 +118,7 @@ FREED = """
 import resource
 import jax, jax.numpy as jnp
 from dgjax import memory
+memory.ACCELERATORS = ()  # JAX is told to use the CPU
 memory.keep_freed_memory()
 f = jax.jit(lambda x: jnp.sort(jnp.outer(x, x), 0).sum())  # needs 64 MB at once
 x = jnp.arange(4096.0)
